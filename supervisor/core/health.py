@@ -1,0 +1,101 @@
+"""Is a pool well, is the host ready, and the sentence that says why not.
+
+Reads counts first and looks at single instances only where something is wrong, so that a healthy
+host of any size answers at once. Decides nothing about what happens next.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from supervisor.core.phases import Goal, Phase
+from supervisor.core.state import Host, Instance
+
+REASONS_SHOWN = 5
+"""Reasons named one by one; the rest are counted. A thousand failing instances have one page to fit on."""
+
+
+class Status(StrEnum):
+    """The word for a pool's health."""
+
+    HEALTHY = "healthy"
+    STARTING = "starting"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+    DRAINING = "draining"
+    DRAINED = "drained"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    COMPLETED = "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolHealth:
+    """How a pool stands. `ok` is what `/readyz` asks of a critical pool: it is at its goal, and that is up."""
+
+    status: Status
+    ok: bool
+    wanted: int
+    ready: int
+    reasons: tuple[str, ...]
+
+
+def pool_health(host: Host, name: str) -> PoolHealth:
+    """The health of one pool."""
+    pool, census = host.pools[name], host.census[name]
+    wanted, ready = census.wanted, census.ready
+    if pool.goal is not Goal.UP:
+        quiet = census.with_process == 0
+        if pool.goal is Goal.DRAINED:
+            status = Status.DRAINED if quiet else Status.DRAINING
+        else:
+            status = Status.STOPPED if quiet else Status.STOPPING
+        return PoolHealth(status, False, wanted, ready, (f"{name} is {status}: an operator asked for it",))
+    if census.at_goal == pool.plan.instances and ready + census.finished >= wanted:
+        status = Status.COMPLETED if wanted and census.finished == wanted else Status.HEALTHY
+        return PoolHealth(status, True, wanted, ready, ())
+    turning = set(pool.rollout.turns) if pool.rollout else set()
+    trouble = [one for one in host.instances_of(name) if not one.at_goal and one.id not in turning]
+    reasons = _reasons(trouble)
+    if not trouble:
+        return PoolHealth(Status.HEALTHY, True, wanted, ready, ())
+    bad = any(one.phase in _TROUBLE or one.failures for one in trouble)
+    if not bad and all(one.phase in {Phase.PENDING, Phase.STARTING} for one in trouble):
+        status = Status.STARTING
+    else:
+        status = Status.DEGRADED if ready else Status.UNHEALTHY
+    return PoolHealth(status, False, wanted, ready, reasons)
+
+
+_TROUBLE = frozenset({Phase.BACKOFF, Phase.FAILED, Phase.STUCK})
+
+
+def host_reasons(host: Host) -> tuple[str, ...]:
+    """Why `/readyz` says no; empty when the host is ready."""
+    if host.shutdown is not None:
+        return ("the host is shutting down",)
+    reasons: list[str] = []
+    for name, pool in host.pools.items():
+        if pool.plan.critical:
+            health = pool_health(host, name)
+            if not health.ok:
+                reasons.extend(health.reasons or (f"{name} is {health.status}",))
+    return tuple(reasons)
+
+
+def _reasons(trouble: list[Instance]) -> tuple[str, ...]:
+    shown = [why_not(one) for one in trouble[:REASONS_SHOWN]]
+    if len(trouble) > REASONS_SHOWN:
+        shown.append(f"and {len(trouble) - REASONS_SHOWN} more instances")
+    return tuple(shown)
+
+
+def why_not(instance: Instance) -> str:
+    """One sentence that says why an instance is not at its goal."""
+    text = f"{instance.id} is {instance.phase}"
+    if instance.phase in {Phase.RUNNING, Phase.STARTING}:
+        text += f" but not ready: {instance.unready_reason}" if instance.unready_reason else ", not ready yet"
+    elif instance.waiting_for:
+        text += f", waiting for {instance.waiting_for}"
+    if instance.phase in _TROUBLE and instance.last_exit is not None:
+        text += f" after {instance.last_exit.detail}"
+    return text

@@ -1,0 +1,177 @@
+"""The single writer: takes one event at a time, steps the core, performs what it asks, tells the observers.
+
+Nothing else changes the host. There is no `await` between taking an event and performing its
+effects, so no other code of this process ever sees a decision half carried out. One timer is armed,
+for the earliest deadline. What the events and effects mean is the core's business.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+from supervisor.core.effects import Act, Effect, Report
+from supervisor.core.events import Event, Tick
+from supervisor.core.host import next_deadline, step
+from supervisor.core.state import Host
+
+log = logging.getLogger(__name__)
+
+SLICE_SECONDS = 0.002
+"""How long the engine works before it lets the loop look at descriptors again."""
+
+Performers = Mapping[type, Callable[..., None]]
+"""One callable for each class of `Act`, called with the act."""
+
+Observer = Callable[[Sequence[Report], Host, float], None]
+"""Called after each step that reported something, with the reports, the host and the time."""
+
+
+class Engine:
+    """Inbox, step, perform, observe, re-arm."""
+
+    def __init__(
+        self,
+        host: Host,
+        performers: Performers,
+        observers: Sequence[Observer] = (),
+        *,
+        strict: bool = False,
+    ) -> None:
+        self.host = host
+        self.faults = 0
+        self._performers = performers
+        self._observers = observers
+        self._strict = strict
+        self._inbox: deque[tuple[Event, asyncio.Future[tuple[Effect, ...]] | None]] = deque()
+        self._effects: deque[Act] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._working = False
+        self._resume: asyncio.Handle | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at: float | None = None
+        self._watchers: list[tuple[int, asyncio.Future[None]]] = []
+
+    def now(self) -> float:
+        """Monotonic seconds, the clock of every moment in the host."""
+        return self._loop.time()
+
+    def post(self, event: Event) -> None:
+        """Take an event; it is handled before this returns, unless the engine is at work already."""
+        self._inbox.append((event, None))
+        self._work()
+
+    async def ask(self, event: Event) -> tuple[Effect, ...]:
+        """Take an event and return the effects of its step."""
+        answer: asyncio.Future[tuple[Effect, ...]] = self._loop.create_future()
+        self._inbox.append((event, answer))
+        self._work()
+        return await answer
+
+    async def changed(self, after: int) -> None:
+        """Return as soon as the host's revision is greater than `after`."""
+        while self.host.revision <= after:
+            watcher: asyncio.Future[None] = self._loop.create_future()
+            entry = (after, watcher)
+            self._watchers.append(entry)
+            try:
+                await watcher
+            finally:
+                if entry in self._watchers:
+                    self._watchers.remove(entry)
+
+    def _work(self) -> None:
+        # A performer may post (a spawn that failed at once): that only lengthens the inbox.
+        if self._working or self._resume is not None:
+            return
+        self._working = True
+        until = self._loop.time() + SLICE_SECONDS
+        try:
+            while self._effects or self._inbox:
+                if self._loop.time() > until:
+                    self._resume = self._loop.call_soon(self._go_on)
+                    return
+                if self._effects:
+                    self._perform(self._effects.popleft())
+                else:
+                    self._take(*self._inbox.popleft())
+        finally:
+            self._working = False
+        self._rearm()
+
+    def _go_on(self) -> None:
+        self._resume = None
+        self._work()
+
+    def _take(self, event: Event, answer: asyncio.Future[tuple[Effect, ...]] | None) -> None:
+        revision, now = self.host.revision, self._loop.time()
+        if isinstance(event, Tick) and self._alarm_at is not None:
+            # The timer may fire a clock tick early; without this it would be re-armed and spin.
+            now = max(now, self._alarm_at)
+        try:
+            effects = step(self.host, event, now)
+        except Exception as error:
+            self.faults += 1
+            log.exception("cannot decide about %r: the event is dropped and supervision goes on", event)
+            if answer is not None and not answer.done():
+                answer.set_exception(error)
+            if self._strict:
+                raise
+            return
+        self._effects.extend(effect for effect in effects if isinstance(effect, Act))
+        reports = [effect for effect in effects if isinstance(effect, Report)]
+        if reports:
+            self._observe(reports, now)
+        if answer is not None and not answer.done():
+            answer.set_result(effects)
+        if self.host.revision != revision:
+            self._wake_watchers()
+
+    def _perform(self, act: Act) -> None:
+        try:
+            self._performers[type(act)](act)
+        except Exception:
+            self.faults += 1
+            log.exception("cannot perform %r: supervision goes on without it", act)
+            if self._strict:
+                raise
+
+    def _observe(self, reports: list[Report], now: float) -> None:
+        for observer in self._observers:
+            try:
+                observer(reports, self.host, now)
+            except Exception:
+                self.faults += 1
+                log.exception("cannot report to %r: supervision goes on without it", observer)
+                if self._strict:
+                    raise
+
+    def _wake_watchers(self) -> None:
+        watchers, self._watchers = self._watchers, []
+        for _, watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+
+    def _rearm(self) -> None:
+        wanted = next_deadline(self.host)
+        if wanted == self._alarm_at:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = wanted
+        self._alarm = None if wanted is None else self._loop.call_at(wanted, self._ring)
+
+    def _ring(self) -> None:
+        self.post(Tick())
+        # `post` left the alarm alone if the same moment is still the next one.
+        if self._alarm is not None and self._alarm.when() <= self._loop.time() and self._resume is None:
+            self._alarm_at = None
+            self._rearm()
+
+    def close(self) -> None:
+        """Take no more events and arm no more timers."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._resume is not None:
+            self._resume.cancel()
+        self._working = True
