@@ -1,0 +1,71 @@
+# Each target is what a person could type; settings live in pyproject.toml.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SEED ?= 1
+STEPS ?= 100000
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint types fmt arch core sim soak cov docs bench dist clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/stamp ## Make .venv with everything in it; does nothing while pyproject.toml is unchanged
+
+.venv/stamp: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,demo]'
+	@touch $@
+
+run: setup ## Run the demo: a web pool and a job queue under pitbossd, in the foreground
+	@cat configs/demo/welcome.txt
+	@exec $(BIN)/pitbossd run configs/demo.yaml
+
+test: setup lint types ## Everything that CI runs
+	$(BIN)/python -m pytest
+
+lint: setup ## Style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## Types, strictly
+	$(BIN)/mypy
+
+fmt: setup ## Format, and repair what can be repaired
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+arch: setup ## The rules of the house: who imports whom, sizes, names
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+core: setup ## The core's own tests, for the edit loop
+	$(BIN)/python -m pytest -q tests/core
+
+sim: setup ## Replay one simulated host: make sim SEED=42
+	$(BIN)/python -m tests.simulation --seed $(SEED)
+
+soak: setup ## Many simulated hosts: make soak STEPS=1000000
+	$(BIN)/python -m tests.simulation --steps $(STEPS)
+
+cov: setup ## Branch coverage; the bar is for what decides
+	$(BIN)/coverage run -m pytest -q tests/core tests/simulation
+	$(BIN)/coverage report --include 'supervisor/core/*' --fail-under 100
+
+docs: setup ## Write the generated pages of docs/ again
+	$(BIN)/python -m docs.generate
+
+bench: setup ## Benchmarks, side by side with other supervisors
+	$(BIN)/python -m tests.benchmarks
+
+dist: setup ## Build the wheel, install it elsewhere, see that both commands answer
+	rm -rf build dist
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv --clear build/venv
+	build/venv/bin/pip install --quiet --disable-pip-version-check dist/pitboss-*.whl
+	build/venv/bin/pitbossd --version
+	build/venv/bin/pitbossctl --version
+
+clean: ## Remove what these targets made, the demo's records included
+	rm -rf .venv .demo build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
