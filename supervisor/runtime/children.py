@@ -1,0 +1,286 @@
+"""Start a child process, learn how it ended, and send it a signal, always by descriptor and never by pid.
+
+Knows what a `Launch` asks of a process and how the kernel grants it. Which instance a child belongs
+to, what else its tree holds and what happens when it ends is the business of `processes`.
+
+Two ways lead to a child. Where nothing but a command, a directory, an environment and a umask is
+asked for, `subprocess` takes the vfork path, which holds the loop for a quarter of a millisecond.
+An identity, a limit, a priority or an OOM adjustment would make it fork instead, ten times slower,
+so those are applied by `exec_helper` inside the child. Its failures come back through a pipe: see
+`spawn_failure`.
+"""
+
+import errno
+import marshal
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from supervisor.core.exits import SIGNAL_NUMBERS, ExitStatus
+from supervisor.core.launch import Launch
+from supervisor.runtime.exec_helper import EXECUTING
+from supervisor.runtime.nofile import workers_limit
+from supervisor.runtime.spawn_errors import SpawnError, describe
+
+EXEC_HELPER = str(Path(__file__).with_name("exec_helper.py"))
+
+REPORT_BYTES = 4096
+"""At most this much of a helper's report is read: by then it runs as the worker's user."""
+
+__all__ = [
+    "Child",
+    "SpawnError",
+    "inherit_default_signals",
+    "reap",
+    "signal_child",
+    "spawn_failure",
+    "start_child",
+    "wait_status",
+]
+
+
+@dataclass(slots=True)
+class Child:
+    """A child process that is not reaped yet. Owns its descriptors; `reap` closes them.
+
+    `report` is the pipe of an exec helper, or None where the program was started directly.
+    """
+
+    pid: int
+    pidfd: int
+    report: int | None = None
+
+    def fileno(self) -> int:
+        """The descriptor that turns readable when the process ends."""
+        return self.pidfd
+
+    def close(self) -> None:
+        """Close the descriptors; the process is not touched."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+        if self.report is not None:
+            os.close(self.report)
+            self.report = None
+
+
+def start_child(
+    launch: Launch,
+    *,
+    argv: tuple[str, ...] | None = None,
+    output: int | None = None,
+    environment: Mapping[str, str] | None = None,
+    new_session: bool = False,
+    cgroup_procs: str | None = None,
+) -> Child:
+    """Start the program of `launch` in a process group (or session) of its own.
+
+    `argv` and `environment` replace those of the launch; `output` is the descriptor for standard
+    output and error, /dev/null if None; standard input is /dev/null. `cgroup_procs` is the file by
+    which an exec helper joins a control group before anything of the worker runs; a child that
+    needs no helper is not moved, the caller does that.
+
+    Raises SpawnError if there is no such child. With an exec helper the program may still turn out
+    not to be runnable: then the child ends at once and `spawn_failure` says why.
+    """
+    argv = launch.argv if argv is None else argv
+    environment = launch.environment if environment is None else environment
+    if not argv or not argv[0]:
+        raise SpawnError("cannot run a command without words; name a program")
+    options: dict[str, Any] = {"start_new_session": True} if new_session else {"process_group": 0}
+    try:
+        if needs_helper(launch):
+            return _start_through_helper(launch, argv, output, environment, options, cgroup_procs)
+        options["umask"] = -1 if launch.umask is None else launch.umask
+        return _spawn(argv, output, launch.working_directory, environment, options)
+    except OSError as error:
+        step = "fork" if error.filename is None else "exec"
+        if error.filename == launch.working_directory != argv[0]:
+            step = "working_directory"
+        raise SpawnError(describe(launch, argv, environment, step, error.errno or 0)) from error
+    except ValueError as error:
+        raise SpawnError(f"cannot run {argv[0]}: {error}; correct the command or the environment") from error
+
+
+def needs_helper(launch: Launch) -> bool:
+    """Whether something is asked for that does not hold already and only a helper in the child can do."""
+    if launch.oom_score_adjust is not None:
+        return True
+    if launch.nice is not None and launch.nice != os.getpriority(os.PRIO_PROCESS, 0):
+        return True
+    return bool(launch.limits) or not _is_own(launch)
+
+
+def _is_own(launch: Launch) -> bool:
+    wanted = launch.identity
+    if wanted is None:
+        return True
+    return (
+        os.getresuid() == (wanted.uid,) * 3
+        and os.getresgid() == (wanted.gid,) * 3
+        and set(os.getgroups()) == set(wanted.groups)
+    )
+
+
+def _spawn(
+    argv: tuple[str, ...],
+    output: int | None,
+    directory: str,
+    environment: Mapping[str, str],
+    options: Mapping[str, Any],
+) -> Child:
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        with workers_limit():
+            process = subprocess.Popen(
+                argv,
+                stdin=null,
+                stdout=null if output is None else output,
+                stderr=subprocess.STDOUT,
+                cwd=directory,
+                env=environment,
+                close_fds=True,
+                restore_signals=True,
+                **options,
+            )
+    finally:
+        os.close(null)
+    # A Popen whose end is unknown waits for its process when it is collected, and would reap it.
+    process.returncode = 0
+    try:
+        return Child(process.pid, os.pidfd_open(process.pid, os.O_NONBLOCK))
+    except OSError:
+        # Without a descriptor it could not be watched. It is our child and unreaped: the pid is its own.
+        os.killpg(process.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, process.pid, os.WEXITED)
+        raise
+
+
+def _start_through_helper(
+    launch: Launch,
+    argv: tuple[str, ...],
+    output: int | None,
+    environment: Mapping[str, str],
+    options: Mapping[str, Any],
+    cgroup_procs: str | None,
+) -> Child:
+    identity = None if _is_own(launch) else launch.identity
+    plan = {
+        "argv": [os.fsencode(word) for word in argv],
+        "environment": {os.fsencode(key): os.fsencode(value) for key, value in environment.items()},
+        "working_directory": os.fsencode(launch.working_directory),
+        "identity": None if identity is None else (identity.uid, identity.gid, tuple(identity.groups)),
+        "umask": launch.umask,
+        "nice": launch.nice,
+        "oom_score_adjust": launch.oom_score_adjust,
+        "limits": dict(launch.limits),
+        "watchdog": "WATCHDOG_USEC" in environment,
+        "cgroup": cgroup_procs,
+    }
+    report, report_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        memory = os.memfd_create("pitboss-launch", os.MFD_CLOEXEC)
+        try:
+            os.write(memory, marshal.dumps(plan))
+            os.lseek(memory, 0, os.SEEK_SET)
+            helper = (sys.executable, "-I", "-S", EXEC_HELPER, str(memory), str(report_end))
+            child = _spawn(helper, output, "/", {}, {**options, "pass_fds": (memory, report_end)})
+        finally:
+            os.close(memory)
+    except BaseException:
+        os.close(report)
+        raise
+    finally:
+        os.close(report_end)
+    child.report = report
+    return child
+
+
+def spawn_failure(child: Child, launch: Launch, argv: tuple[str, ...] | None = None) -> SpawnError | None:
+    """Why the program never ran, if an exec helper failed; ask when the child has ended, before `reap`."""
+    if child.report is None:
+        return None
+    try:
+        report = os.read(child.report, REPORT_BYTES)
+    except BlockingIOError:
+        return None
+    executing, failure = report.startswith(EXECUTING), report.removeprefix(EXECUTING)
+    argv = launch.argv if argv is None else argv
+    if not failure:
+        status = wait_status(child)
+        # Whoever ended the helper by a signal may say how the worker ended: it had not begun.
+        if executing or status is None or status.code in {None, 0}:
+            return None
+        return SpawnError(f"cannot run {argv[0]}: the exec helper failed; its output says why")
+    step, _, number = failure.decode("ascii", "replace").partition("\0")
+    code = int(number) if number.isascii() and number.isdigit() and len(number) < 6 else 0
+    return SpawnError(describe(launch, argv, launch.environment, step, code))
+
+
+def wait_status(child: Child) -> ExitStatus | None:
+    """How a child ended, or None while it lives. It stays a zombie, so its pid and group stay its own."""
+    try:
+        result = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+    except ChildProcessError:
+        return ExitStatus()
+    return None if result is None else _status(result)
+
+
+def reap(child: Child) -> ExitStatus:
+    """Take the child out of the process table and close its descriptors.
+
+    Raises BlockingIOError if it is still alive. The status is empty if something else reaped it.
+    """
+    try:
+        result = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        child.close()
+        return ExitStatus()
+    if result is None:
+        raise BlockingIOError(errno.EAGAIN, f"cannot reap process {child.pid}: it is still alive")
+    child.close()
+    return _status(result)
+
+
+def _status(result: os.waitid_result) -> ExitStatus:
+    if result.si_code == os.CLD_EXITED:
+        return ExitStatus(code=result.si_status)
+    return ExitStatus(signal=signal_name(result.si_status), core_dumped=result.si_code == os.CLD_DUMPED)
+
+
+def signal_name(number: int) -> str:
+    """The name of a signal, "SIG35" for one that has none of its own."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"
+
+
+def signal_child(child: Child, name: str) -> bool:
+    """Send a signal by name to exactly this process; False if it has ended.
+
+    Raises PermissionError if the kernel forbids it: a child that runs as another user.
+    """
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(child.pidfd, SIGNAL_NUMBERS[name])
+        return True
+    return False
+
+
+def inherit_default_signals() -> None:
+    """Make sure that children start with default dispositions and an empty mask; call it once, early.
+
+    A signal that is ignored stays ignored over exec, and one may have been ignored by whoever started
+    the daemon (`nohup`). A handler that does nothing is the same for the daemon and is reset by exec.
+    SIGPIPE and SIGXFSZ are left alone: the interpreter ignores them and `subprocess` resets them.
+    """
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda _number, _frame: None)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -1,0 +1,119 @@
+"""Become the worker: take its identity and its limits, check each step, then exec it.
+
+Runs as a script in the child, `python -I -S exec_helper.py PLAN REPORT`, because `subprocess` gives up
+vfork as soon as it is asked for an identity. PLAN and REPORT are numbers of inherited descriptors:
+the plan is a marshalled dictionary in a memory file, so that nothing of it shows in `ps`; the report
+is a pipe on which a failure is written as "step NUL errno". A program is never run unless every
+step before it worked, and was seen to have worked.
+
+It imports only what an interpreter has loaded anyway or loads in microseconds (`_signal` instead of
+`signal`, `marshal` instead of `json`): it runs before each worker that needs it.
+"""
+
+import _signal  # type: ignore[import-not-found]
+import marshal
+import os
+import resource
+import sys
+from typing import Any
+
+EXECUTING = b"exec"
+"""Written just before exec. A report without it means that this script was ended by somebody."""
+
+
+class NoEffectError(OSError):
+    """A step reported success and had no effect."""
+
+
+def main() -> None:
+    """Carry out the plan; returns never."""
+    plan_descriptor, report = int(sys.argv[1]), int(sys.argv[2])
+    os.set_inheritable(report, False)
+    with open(plan_descriptor, "rb") as file:
+        plan: dict[str, Any] = marshal.load(file)  # noqa: S302 - the daemon wrote it, into memory
+    step = ["start"]
+    try:
+        become(plan, step)
+        step[0] = "exec"
+        os.write(report, EXECUTING)
+        os.execvpe(plan["argv"][0], plan["argv"], plan["environment"])  # noqa: S606 - no shell is wanted
+    except OSError as error:
+        os.write(report, f"{step[0]}\0{error.errno or 0}".encode())
+    except (ValueError, OverflowError):
+        os.write(report, f"{step[0]}\0{22}".encode())
+    os._exit(127)
+
+
+def become(plan: dict[str, Any], step: list[str]) -> None:
+    """Apply the plan; `step[0]` names the step that is being taken.
+
+    What needs privilege comes before the identity is given up. The directory comes after it, since
+    only then is it known that the worker may enter it.
+    """
+    step[0] = "signals"
+    reset_signals()
+    if plan.get("cgroup"):
+        step[0] = "cgroup"
+        with open(plan["cgroup"], "w") as file:
+            file.write("0")
+    if plan["oom_score_adjust"] is not None:
+        step[0] = "oom_score_adjust"
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(str(plan["oom_score_adjust"]))
+    if plan["nice"] is not None:
+        step[0] = "nice"
+        os.setpriority(os.PRIO_PROCESS, 0, plan["nice"])
+        require(os.getpriority(os.PRIO_PROCESS, 0) == plan["nice"])
+    for name, (soft, hard) in plan["limits"].items():
+        step[0] = f"limit {name}"
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (soft, hard))
+    if plan["identity"] is not None:
+        uid, gid, groups = plan["identity"]
+        take_identity(uid, gid, groups, step)
+    if plan["umask"] is not None:
+        step[0] = "umask"
+        os.umask(plan["umask"])
+    step[0] = "working_directory"
+    os.chdir(plan["working_directory"])
+    if plan["watchdog"]:
+        plan["environment"]["WATCHDOG_PID"] = str(os.getpid())
+
+
+def reset_signals() -> None:
+    """The interpreter ignores two signals, and whoever started the daemon may have ignored more."""
+    unchangeable = (_signal.SIGKILL, _signal.SIGSTOP)
+    for number in _signal.valid_signals():
+        if number not in unchangeable:
+            _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+
+
+def take_identity(uid: int, gid: int, groups: tuple[int, ...], step: list[str]) -> None:
+    """Become another user for good: real, effective and saved, and with no way back."""
+    step[0] = "setgroups"
+    if sorted(set(os.getgroups())) != sorted(set(groups)):
+        os.setgroups(groups)
+    require(sorted(set(os.getgroups())) == sorted(set(groups)))
+    step[0] = "setgid"
+    os.setresgid(gid, gid, gid)
+    require(os.getresgid() == (gid, gid, gid))
+    step[0] = "setuid"
+    os.setresuid(uid, uid, uid)
+    require(os.getresuid() == (uid, uid, uid))
+    if uid != 0:
+        step[0] = "giving up root"
+        try:
+            os.setresuid(0, 0, 0)
+        except PermissionError:
+            return
+        require(False)
+
+
+def require(holds: bool) -> None:
+    """Raise where a step had no effect although the kernel did not object."""
+    if not holds:
+        raise NoEffectError(1, "the step had no effect")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Let the daemon hold many descriptors without letting its workers know.
+
+A daemon with a thousand instances needs more than the usual 1024 descriptors, but a program that uses
+`select` breaks when its own soft limit is raised behind its back. So the daemon raises its limit,
+and every spawn happens under the limit it was started with. What is spawned is not known here.
+
+Fork copies the limit as it is at that moment, and a process may keep descriptors above its limit but
+open no new ones there. A few low descriptors are therefore held in reserve and given up for the
+instant of the spawn: `subprocess` needs two for its error pipe.
+"""
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+WANTED_DESCRIPTORS = 1 << 18
+"""Enough for 80 000 instances at three each; a hard limit may be a billion, and kernel tables follow it."""
+
+RESERVED = 8
+"""Two for the error pipe; the rest for what another thread may open in the same instant."""
+
+
+class _Limit:
+    """The limit the daemon was started with, and the low descriptors held for spawning under it."""
+
+    def __init__(self) -> None:
+        self.original: int | None = None
+        self.raised: int | None = None
+        self.reserve: list[int] = []
+
+    def give_up_reserve(self) -> None:
+        while self.reserve:
+            os.close(self.reserve.pop())
+
+    def hold_reserve(self) -> None:
+        """Called under the original limit, so that whatever can be opened is below it."""
+        with suppress(OSError):
+            while len(self.reserve) < RESERVED:
+                self.reserve.append(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
+
+
+_limit = _Limit()
+
+
+def raise_nofile(original: int | None = None) -> None:
+    """Raise the soft limit of descriptors towards the hard one, at most to `WANTED_DESCRIPTORS`.
+
+    Call it once, early. `original` is the soft limit that workers shall see: the present one if None;
+    a daemon that replaced itself by exec hands over what `original_nofile` said before.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return
+    original = soft if original is None else original
+    raised = WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, WANTED_DESCRIPTORS)
+    if raised <= original:
+        return
+    _limit.original, _limit.raised = original, raised
+    resource.setrlimit(resource.RLIMIT_NOFILE, (original, hard))
+    _limit.hold_reserve()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+
+
+def original_nofile() -> int:
+    """The soft limit of descriptors that workers see."""
+    return _limit.original if _limit.original is not None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+@contextmanager
+def workers_limit() -> Iterator[None]:
+    """The body runs under the limit that the daemon was started with, with a few low descriptors free."""
+    if _limit.original is None or _limit.raised is None:
+        yield
+        return
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    _limit.give_up_reserve()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_limit.original, hard))
+    try:
+        yield
+    finally:
+        _limit.hold_reserve()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_limit.raised, hard))
