@@ -223,7 +223,7 @@ def public_things_are_described(source: Source) -> Iterator[str]:
                 stack.append(node)
 
 
-def tests_do_not_sleep(source: Source) -> Iterator[str]:
+def no_test_sleeps(source: Source) -> Iterator[str]:
     """A test waits for a condition; a fixed pause is too long on one machine and too short on another."""
     exempt = source.path == "tests/waiting.py" or "/workers/" in source.path
     if not source.path.startswith("tests/") or exempt:
@@ -276,7 +276,7 @@ RULES: tuple[Callable[[Source], Iterator[str]], ...] = (
     names_say_something,
     package_files_are_empty,
     public_things_are_described,
-    tests_do_not_sleep,
+    no_test_sleeps,
     processes_are_started_cheaply,
     identity_is_not_a_pid,
 )
@@ -328,8 +328,8 @@ PLANTED = [
         "supervisor/core/host.py",
         '"""A."""\nclass Host:\n    """B."""\n    def of(self) -> None:\n        pass\n',
     ),
-    (tests_do_not_sleep, "tests/runtime/test_probes.py", "import time\ntime.sleep(1)\n"),
-    (tests_do_not_sleep, "tests/conftest.py", "async def f():\n    await asyncio.sleep(0.1)\n"),
+    (no_test_sleeps, "tests/runtime/test_probes.py", "import time\ntime.sleep(1)\n"),
+    (no_test_sleeps, "tests/conftest.py", "async def f():\n    await asyncio.sleep(0.1)\n"),
     (processes_are_started_cheaply, "supervisor/runtime/processes.py", "subprocess.Popen(['x'], user=3)\n"),
     (processes_are_started_cheaply, "supervisor/runtime/processes.py", "Popen(['x'], preexec_fn=f)\n"),
     (processes_are_started_cheaply, "supervisor/runtime/probes.py", "asyncio.create_subprocess_exec('x')\n"),
