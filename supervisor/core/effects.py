@@ -149,7 +149,7 @@ class Climbed:
 
 @dataclass(frozen=True, slots=True)
 class ReadyChanged:
-    """An instance became ready or unready; `start_seconds` when it was for the first time in its generation."""
+    """An instance became ready or unready; `start_seconds` when it was for the first time in its life."""
 
     instance: InstanceId
     generation: int

@@ -184,9 +184,13 @@ class ResumeRequested:
 
 @dataclass(frozen=True, slots=True)
 class DrainRequested:
-    """Finish what you hold, take nothing new, and stay away until resumed."""
+    """Finish what you hold, take nothing new, and stay away until resumed.
+
+    With `deadline_seconds` all windows are scaled so that the stop is over by then.
+    """
 
     wish: Wish
+    deadline_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +251,7 @@ class ShutdownRequested:
     deadline_seconds: float | None = None
 
 
-Fact = (
-    Spawned | SpawnFailed | Exited | TreeGone | MainMoved | Told | CheckPassed | CheckFailed
-)
+Fact = Spawned | SpawnFailed | Exited | TreeGone | MainMoved | Told | CheckPassed | CheckFailed
 """Events about one generation of one instance."""
 
 OperatorWish = (

@@ -53,6 +53,7 @@ class ExitRecord:
     at: float
     uptime_seconds: float
     rung: str | None = None
+    code: int | None = None
     leftovers: int = 0
     last_lines: tuple[str, ...] = ()
 

@@ -30,7 +30,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PoolHealth:
-    """How a pool stands. `ok` is what `/readyz` asks of a critical pool: it is at its goal, and that is up."""
+    """How a pool stands. `ok` is what `/readyz` asks of a critical pool: at its goal, and that is up."""
 
     status: Status
     ok: bool

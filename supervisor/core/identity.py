@@ -11,7 +11,7 @@ class InstanceId(NamedTuple):
     """One slot of a pool, written `emails/0`."""
 
     pool: str
-    index: int
+    index: int  # type: ignore[assignment]  # nobody wants tuple.index of a slot
 
     def __str__(self) -> str:
         return f"{self.pool}/{self.index}"

@@ -85,7 +85,7 @@ class Launch:
     nice: int | None = None
     oom_score_adjust: int | None = None
     limits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """Resource limits by their `resource` name without the prefix ("NOFILE"): (soft, hard); -1 is unlimited."""
+    """Resource limits by their `resource` name without prefix ("NOFILE"): (soft, hard); -1: unlimited."""
     watchdog_seconds: float | None = None
     readiness: CheckTarget | None = None
     liveness: CheckTarget | None = None

@@ -49,8 +49,9 @@ class Rung:
 class Stop:
     """A stop on its way: the ladder, the rung it is on, and what is known about it.
 
-    `rungs[0]` is the current one. `extended_seconds` counts what the worker was granted on this rung.
-    `fitted` is true where a host deadline shortened the windows; `forced` names who skipped windows.
+    `rungs[0]` is the current one. `extended_seconds` counts what the worker was granted in this stop.
+    `stop_by` is when a deadline of the host sends it to the last rung; `forced` names who skipped
+    windows ("operator" or "deadline"). `idle_at` is when a silent worker counts as drained.
     """
 
     cause: Cause
@@ -109,6 +110,7 @@ class Instance:
     in_flight: int | None = None
     queue_depth: int | None = None
     said_drained: bool = False
+    said_stopping: bool = False
     failures: int = 0
     starts: tuple[float, ...] = ()
     restarts: int = 0
@@ -155,13 +157,14 @@ class Rollout:
     """A pool on its way from old generations to new ones.
 
     `waiting` are those still to be replaced, in turn order; `turns` those being replaced, with the
-    generation each must leave behind.
+    generation each must leave behind. `wake_at` is the next moment at which time alone matters to it.
     """
 
     operation: str
     waiting: tuple[InstanceId, ...]
     turns: Mapping[InstanceId, int]
     progress_by: float
+    wake_at: float
     state: RolloutState = RolloutState.RUNNING
     request_id: str = ""
 
@@ -187,7 +190,10 @@ class Pool:
 
 @dataclass(slots=True)
 class Census:
-    """Counts over the instances of one pool, kept up to date by each change so that nobody has to count."""
+    """Counts over the instances of one pool, kept up to date by each change so that nobody has to count.
+
+    `going_down` are those with a process whose goal is not up, but for stuck ones, for which nobody waits.
+    """
 
     wanted: int = 0
     ready: int = 0
@@ -195,11 +201,14 @@ class Census:
     spawned: int = 0
     finished: int = 0
     at_goal: int = 0
+    wanted_at_goal: int = 0
     going_down: int = 0
+    holding: int = 0
     phases: dict[Phase, int] = field(default_factory=lambda: dict.fromkeys(Phase, 0))
 
     def count(self, instance: Instance, step: int) -> None:
         """Take an instance into the counts (`step` 1) or out of them (-1)."""
+        stuck = instance.phase is Phase.STUCK
         self.phases[instance.phase] += step
         self.wanted += step * (instance.goal is Goal.UP)
         self.ready += step * instance.ready
@@ -207,7 +216,10 @@ class Census:
         self.spawned += step * (instance.has_process or instance.finished)
         self.finished += step * instance.finished
         self.at_goal += step * instance.at_goal
-        self.going_down += step * (instance.has_process and instance.goal is not Goal.UP)
+        self.wanted_at_goal += step * (instance.goal is Goal.UP and instance.at_goal)
+        self.going_down += step * (instance.has_process and instance.goal is not Goal.UP and not stuck)
+        rung = instance.rung
+        self.holding += step * (rung is not None and rung.kind is RungKind.HOLD)
 
 
 class OperationState(StrEnum):
@@ -257,11 +269,14 @@ class StepState:
 
 @dataclass(frozen=True, slots=True)
 class Shutdown:
-    """The end of the host: when it must be over, and how much every window is scaled to fit."""
+    """The end of the host: when it must be over, how much every window is scaled to fit, and when
+    each pool's stop goes to its last rung so that those it depends on keep their share.
+    """
 
     began_at: float
     deadline: float
     scale: float
+    stop_by: Mapping[str, float]
     operation: str
     request_id: str = ""
 
@@ -275,7 +290,8 @@ class Host:
     """The whole state of one daemon. `revision` grows with every visible change.
 
     `heap` holds (moment, order, key); an entry is stale unless `moments[key]` still names it.
-    `operations` keeps the active ones and the latest `KEPT_OPERATIONS` that ended.
+    `operations` keeps the active ones and the latest that ended; `active_operations` names, for each
+    pool, those that concern it. `dependents` and `requirements` are transitive.
     """
 
     plan: HostPlan
@@ -283,17 +299,26 @@ class Host:
     instances: dict[InstanceId, Instance]
     census: dict[str, Census]
     dependents: dict[str, tuple[str, ...]]
-    goal: Goal = Goal.UP
+    requirements: dict[str, tuple[str, ...]]
     revision: int = 0
+    with_process: int = 0
     shutdown: Shutdown | None = None
     halted: bool = False
     operations: dict[str, Operation] = field(default_factory=dict)
     steps: dict[str, dict[InstanceId, StepState]] = field(default_factory=dict)
-    active_operations: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    active_operations: dict[str, frozenset[str]] = field(default_factory=dict)
     finished_operations: deque[str] = field(default_factory=deque)
     heap: list[tuple[float, int, HeapKey]] = field(default_factory=list)
     moments: dict[HeapKey, tuple[float, int]] = field(default_factory=dict)
     heap_order: int = 0
+
+    @property
+    def goal(self) -> Goal:
+        """Where the whole host should be: that of its pools where they all agree, else up."""
+        if self.shutdown is not None:
+            return Goal.DOWN
+        goals = {pool.goal for pool in self.pools.values()}
+        return goals.pop() if len(goals) == 1 else Goal.UP
 
     def instances_of(self, pool: str) -> Iterator[Instance]:
         """The instances of a pool by index."""
@@ -310,7 +335,6 @@ def create(plan: HostPlan, intents: Mapping[Scope, Goal] | None = None, now: flo
     pools: dict[str, Pool] = {}
     instances: dict[InstanceId, Instance] = {}
     census: dict[str, Census] = {}
-    dependents: dict[str, list[str]] = {name: [] for name in plan.pools}
     for name, pool_plan in plan.pools.items():
         goal = intents.get(Scope(name), Goal.UP)
         pools[name] = Pool(pool_plan, goal)
@@ -320,9 +344,23 @@ def create(plan: HostPlan, intents: Mapping[Scope, Goal] | None = None, now: flo
             instance = Instance(InstanceId(name, index), own, since=now)
             instances[instance.id] = instance
             census[name].count(instance, 1)
-        for dependency in pool_plan.depends_on:
-            dependents[dependency].append(name)
-    return Host(plan, pools, instances, census, {name: tuple(who) for name, who in dependents.items()})
+    requirements = {name: _requirements(plan, name) for name in plan.pools}
+    dependents = {
+        name: tuple(other for other, needed in requirements.items() if name in needed) for name in plan.pools
+    }
+    return Host(plan, pools, instances, census, dependents, requirements)
+
+
+def _requirements(plan: HostPlan, name: str) -> tuple[str, ...]:
+    """Every pool that a pool depends on, directly or through others, nearest first."""
+    found: dict[str, None] = {}
+    queue = deque(plan.pools[name].depends_on)
+    while queue:
+        needed = queue.popleft()
+        if needed not in found:
+            found[needed] = None
+            queue.extend(plan.pools[needed].depends_on)
+    return tuple(found)
 
 
 def is_task(pool: Pool) -> bool:

@@ -1,0 +1,220 @@
+"""All instances together: order at boot and at the end, and who is told what.
+
+`step` takes one event, lets `lifecycle`, `wishes` or time act on what it concerns, and then settles:
+gates that opened, holds that ended, rollouts whose turn it is, operations that are done. It touches
+only what the event concerns and what that changes; never the whole host.
+"""
+
+import heapq
+from dataclasses import replace
+
+from supervisor.core import lifecycle, operations, rollout, wishes
+from supervisor.core.effects import Effect, Halt, OperationChanged, ReleaseBarrier
+from supervisor.core.events import (
+    BarrierReached,
+    Booted,
+    CheckFailed,
+    CheckPassed,
+    Event,
+    Exited,
+    Fact,
+    MainMoved,
+    Spawned,
+    SpawnFailed,
+    Tick,
+    Told,
+    TreeGone,
+)
+from supervisor.core.identity import InstanceId
+from supervisor.core.phases import Goal, Phase
+from supervisor.core.plan import Condition
+from supervisor.core.state import Host, Instance, Pool, RungKind
+from supervisor.core.turn import Gates, Turn
+
+DUE_AT_ONCE = 32
+"""Deadlines handled in one step: a thousand that fall on one moment must not hold the loop."""
+
+_SETTLE_PASSES = 10_000
+"""Far above what any legal sequence needs; reaching it means that two rules undo one another."""
+
+
+def step(host: Host, event: Event, now: float) -> tuple[Effect, ...]:
+    """Take one event: the new state is in `host`, and what must be done or told is returned.
+
+    Raises whatever a broken invariant raises; the host is then as it was before.
+    """
+    turn = Turn(host, now)
+    try:
+        _take(turn, event)
+        _settle(turn)
+    except BaseException:
+        turn.take_back()
+        raise
+    for effect in turn.effects:
+        if isinstance(effect, OperationChanged):
+            _keep_bounded(host, effect.operation)
+    return turn.finish()
+
+
+def next_deadline(host: Host) -> float | None:
+    """The moment at which the next `Tick` is due, monotonic seconds."""
+    heap, moments = host.heap, host.moments
+    while heap and moments.get(heap[0][2]) != heap[0][:2]:
+        heapq.heappop(heap)
+    return heap[0][0] if heap else None
+
+
+def _take(turn: Turn, event: Event) -> None:
+    match event:
+        case (
+            Spawned()
+            | SpawnFailed()
+            | Exited()
+            | TreeGone()
+            | MainMoved()
+            | Told()
+            | CheckPassed()
+            | CheckFailed()
+        ):
+            _observe(turn, event)
+        case Tick():
+            for key in turn.take_due(DUE_AT_ONCE):
+                _due(turn, key)
+        case BarrierReached(token=token):
+            turn.emit(ReleaseBarrier(token))
+        case Booted():
+            for key in turn.host.instances:
+                # Each is looked at in a step of its own, so that a large host does not boot in one.
+                turn.schedule(key, turn.now)
+        case _:
+            wishes.take(turn, event)
+
+
+def _observe(turn: Turn, fact: Fact) -> None:
+    """The one place where facts about older generations, and about strangers, are dropped."""
+    instance = turn.host.instances.get(fact.instance)
+    if instance is None or instance.generation != fact.generation:
+        return
+    turn.put(lifecycle.react(turn.scene(fact.instance.pool), instance, fact))
+
+
+def _due(turn: Turn, key: InstanceId | str) -> None:
+    if isinstance(key, InstanceId):
+        instance = turn.host.instances[key]
+        wake_at = instance.wake_at()
+        if wake_at is not None and wake_at <= turn.now:
+            instance = lifecycle.due(turn.scene(key.pool), instance)
+            turn.put(instance)
+        else:
+            turn.put(_advanced(turn, instance))
+        turn.changed[key] = None
+        turn.schedule(key, turn.host.instances[key].wake_at())
+        return
+    kind, _, name = key.partition(":")
+    if kind == "operation":
+        operations.out_of_time(turn, name)
+    elif turn.host.pools[name].rollout is not None:
+        rollout.advance(turn, name)
+        latest = turn.host.pools[name].rollout
+        turn.schedule(key, latest.wake_at if latest is not None else None)
+
+
+# ── settling ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _settle(turn: Turn) -> None:
+    """Carry on until nothing that has changed changes anything else."""
+    for _ in range(_SETTLE_PASSES):
+        if turn.changed:
+            key = next(iter(turn.changed))
+            del turn.changed[key]
+            turn.put(_advanced(turn, turn.host.instances[key]))
+            operations.observe(turn, turn.host.instances[key])
+        elif turn.touched:
+            name = next(iter(turn.touched))
+            _settle_pool(turn, name, turn.touched.pop(name))
+        else:
+            _halt_if_over(turn)
+            return
+    raise AssertionError("the host does not settle")
+
+
+def _advanced(turn: Turn, instance: Instance) -> Instance:
+    pool = instance.id.pool
+    gate = _gate(turn, pool) if instance.goal is Goal.UP and not instance.has_process else ""
+    return lifecycle.advance(turn.scene(pool), instance, gate)
+
+
+def _settle_pool(turn: Turn, name: str, before: Gates) -> None:
+    pool, census = turn.host.pools[name], turn.host.census[name]
+    available = _is_available(pool, census.ready, census.wanted)
+    if available != pool.available:
+        turn.put_pool(replace(pool, available=available))
+    after = turn.gates(name)
+    if after[:3] != before[:3]:
+        for dependent in turn.host.dependents[name]:
+            _try_pending(turn, dependent)
+    if before.going_down and not after.going_down:
+        for needed in turn.host.requirements[name]:
+            _release(turn, needed)
+    rollout.advance(turn, name)
+
+
+def _is_available(pool: Pool, ready: int, wanted: int) -> bool:
+    """All of them open the gate; only the loss of the last closes it."""
+    return ready > 0 if pool.available else wanted > 0 and ready == wanted
+
+
+def _try_pending(turn: Turn, name: str) -> None:
+    if turn.host.census[name].phases[Phase.PENDING] == 0:
+        return
+    for instance in list(turn.host.instances_of(name)):
+        if instance.phase is Phase.PENDING:
+            turn.put(_advanced(turn, instance))
+
+
+def _release(turn: Turn, name: str) -> None:
+    if turn.host.census[name].holding == 0 or turn.held(name):
+        return
+    for instance in list(turn.host.instances_of(name)):
+        rung = instance.rung
+        if rung is not None and rung.kind is RungKind.HOLD:
+            turn.put(lifecycle.released(turn.scene(name), instance))
+
+
+def _gate(turn: Turn, name: str) -> str:
+    """What a start of this pool has to wait for; empty when it may start."""
+    host = turn.host
+    for needed, condition in host.pools[name].plan.depends_on.items():
+        census, total = host.census[needed], host.pools[needed].plan.instances
+        match condition:
+            case Condition.STARTED if census.spawned < total:
+                return f"{needed} started ({census.spawned}/{total})"
+            case Condition.READY if not host.pools[needed].available:
+                return f"{needed} ready ({census.ready}/{total})"
+            case Condition.COMPLETED if census.finished < total:
+                failed = census.phases[Phase.FAILED]
+                return f"{needed} completed" + (f" ({failed} failed)" if failed else "")
+            case _:
+                pass
+    return ""
+
+
+def _halt_if_over(turn: Turn) -> None:
+    host = turn.host
+    if host.shutdown is None or host.halted:
+        return
+    stuck = sum(census.phases[Phase.STUCK] for census in host.census.values())
+    if host.with_process == stuck:
+        turn.put_halted()
+        turn.emit(
+            Halt(
+                tuple(one.id for one in host.instances.values() if one.phase is Phase.STUCK) if stuck else ()
+            )
+        )
+
+
+def _keep_bounded(host: Host, name: str) -> None:
+    operation = host.operations.get(name)
+    if operation is not None and operation.state.is_final:
+        operations.forget_old(host, name)

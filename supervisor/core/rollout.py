@@ -1,0 +1,204 @@
+"""Replacing the generations of a pool without losing capacity: whose turn it is, and when to halt.
+
+Promise: by its own doing never more than `max_unavailable` instances are unready, and after the
+first replacement that does not become ready nobody else is touched. How one instance goes down and
+comes up again is `lifecycle`'s business.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from supervisor.core import lifecycle, operations
+from supervisor.core.effects import Cause
+from supervisor.core.events import Wish
+from supervisor.core.identity import InstanceId
+from supervisor.core.phases import Goal, Phase
+from supervisor.core.state import Instance, OperationState, Pool, Rollout, RolloutState, StepState
+from supervisor.core.turn import Turn
+
+_FAILING = frozenset({Cause.STARTUP_TIMEOUT, Cause.LIVENESS, Cause.WATCHDOG, Cause.EXIT, Cause.WINDOW_CLOSED})
+
+
+def begin(turn: Turn, pool: Pool, ids: Sequence[InstanceId], wish: Wish) -> None:
+    """Queue these instances of a pool for replacement: those that are unready anyway go first."""
+    instances = turn.host.instances
+    order = sorted(ids, key=lambda key: (instances[key].ready, key.index))
+    deadline = turn.now + pool.plan.rollout.progress_deadline_seconds
+    turn.put_pool(
+        replace(
+            pool,
+            rollout=Rollout(wish.operation, tuple(order), {}, deadline, deadline, request_id=wish.request_id),
+        )
+    )
+
+
+def advance(turn: Turn, name: str) -> None:
+    """Close the turns that are over and begin those that may."""
+    pool = turn.host.pools[name]
+    rollout = pool.rollout
+    if rollout is None:
+        return
+    for key, old in list(rollout.turns.items()):
+        instance = turn.host.instances[key]
+        trouble = _trouble(instance, old)
+        if trouble:
+            halt(turn, name, key, trouble)
+            return
+        if _is_replaced(turn, pool, instance, old):
+            operations.set_step(
+                turn, rollout.operation, key, StepState("done", f"generation {instance.generation}")
+            )
+            rollout = _without_turn(turn, pool, rollout, key)
+        else:
+            _note(turn, rollout, instance, old)
+    if turn.now >= rollout.progress_by and rollout.state is RolloutState.RUNNING:
+        halt(turn, name, None, f"no progress within {pool.plan.rollout.progress_deadline_seconds:g} s")
+        return
+    rollout = _next_turns(turn, name, rollout)
+    done = not rollout.waiting and not rollout.turns
+    wake_at = _wake_at(turn, pool, rollout)
+    latest = None if done else replace(rollout, wake_at=wake_at)
+    if latest != turn.host.pools[name].rollout:
+        turn.put_pool(replace(turn.host.pools[name], rollout=latest))
+
+
+def _without_turn(turn: Turn, pool: Pool, rollout: Rollout, key: InstanceId) -> Rollout:
+    return replace(
+        rollout,
+        turns={other: old for other, old in rollout.turns.items() if other != key},
+        progress_by=turn.now + pool.plan.rollout.progress_deadline_seconds,
+    )
+
+
+def _trouble(instance: Instance, old: int) -> str:
+    """Why this turn cannot succeed any more ("": it still can)."""
+    if instance.phase is Phase.STUCK:
+        return f"{instance.id} is stuck: it outlived SIGKILL"
+    if instance.goal is not Goal.UP:
+        return f"{instance.id} is wanted {instance.goal} now"
+    if instance.generation <= old:
+        return ""
+    ended = instance.generation > old + 1 or instance.phase in {Phase.BACKOFF, Phase.FAILED}
+    ending = instance.stop is not None and instance.stop.cause in _FAILING
+    if ended or ending:
+        last = instance.last_exit
+        why = (
+            last.detail
+            if last is not None and last.generation > old
+            else str(instance.stop and instance.stop.cause)
+        )
+        return f"{instance.id} did not stay ready: {why}"
+    return ""
+
+
+def _is_replaced(turn: Turn, pool: Pool, instance: Instance, old: int) -> bool:
+    if instance.generation <= old:
+        return False
+    if instance.finished:
+        return True
+    well_for = turn.now - instance.ready_at if instance.ready and instance.ready_at is not None else -1.0
+    return well_for >= pool.plan.rollout.min_ready_seconds
+
+
+def _note(turn: Turn, rollout: Rollout, instance: Instance, old: int) -> None:
+    rung = instance.rung
+    if instance.generation <= old:
+        detail = f"generation {old} {instance.phase}" + (f" ({rung.name})" if rung else "")
+    elif instance.ready:
+        detail = f"generation {instance.generation} ready, proving itself"
+    else:
+        detail = f"generation {instance.generation} {instance.phase}"
+    step = StepState("running", detail)
+    if turn.host.steps[rollout.operation].get(instance.id) != step:
+        turn.put_step(rollout.operation, instance.id, step)
+
+
+def _next_turns(turn: Turn, name: str, rollout: Rollout) -> Rollout:
+    """Begin as many turns as the rules allow."""
+    limit = turn.host.pools[name].plan.rollout.max_unavailable
+    while rollout.waiting and rollout.state is RolloutState.RUNNING and len(rollout.turns) < limit:
+        key = rollout.waiting[0]
+        instance = turn.host.instances[key]
+        census = turn.host.census[name]
+        if instance.goal is not Goal.UP:
+            operations.set_step(
+                turn, rollout.operation, key, StepState("aborted", f"it is wanted {instance.goal}")
+            )
+            rollout = replace(rollout, waiting=rollout.waiting[1:])
+            continue
+        # A replacement that proves itself is ready in the counts, but its turn still takes a place.
+        taken = census.wanted - census.wanted_at_goal
+        taken += sum(turn.host.instances[other].ready for other in rollout.turns)
+        if instance.ready and taken >= limit:
+            break
+        rollout = replace(
+            rollout,
+            waiting=rollout.waiting[1:],
+            turns={**rollout.turns, key: instance.generation},
+            progress_by=turn.now + turn.host.pools[name].plan.rollout.progress_deadline_seconds,
+        )
+        _note(turn, rollout, instance, instance.generation)
+        turn.put(_supersede(turn, instance, rollout.request_id))
+    return rollout
+
+
+def _supersede(turn: Turn, instance: Instance, request_id: str) -> Instance:
+    scene = turn.scene(instance.id.pool)
+    instance = replace(instance, superseded=True, request_id=request_id, finished=False)
+    instance = lifecycle.forgive(scene, instance, Cause.RESTART)
+    instance = lifecycle.leave(scene, instance, Cause.RESTART)
+    return instance
+
+
+def _wake_at(turn: Turn, pool: Pool, rollout: Rollout) -> float:
+    moments = [rollout.progress_by]
+    for key, old in rollout.turns.items():
+        instance = turn.host.instances[key]
+        if instance.generation > old and instance.ready and instance.ready_at is not None:
+            moments.append(instance.ready_at + pool.plan.rollout.min_ready_seconds)
+    return min(moments)
+
+
+def halt(turn: Turn, name: str, failed: InstanceId | None, why: str) -> None:
+    """Stop where we are: turns under way end by themselves, and nobody else is touched."""
+    pool = turn.host.pools[name]
+    rollout = pool.rollout
+    if rollout is None:
+        return
+    turn.put_pool(replace(pool, rollout=None))
+    operation = rollout.operation
+    untouched = len(rollout.waiting)
+    if failed is not None:
+        turn.put_step(operation, failed, StepState("failed", why))
+    for other in turn.host.pools.values():
+        # A restart of the whole host is one operation: a failure in one pool ends it for all.
+        if other.rollout is not None and other.rollout.operation == operation:
+            untouched += len(other.rollout.waiting)
+            turn.put_pool(replace(other, rollout=None))
+    for key, step in list(turn.host.steps[operation].items()):
+        if step.state == "waiting":
+            turn.put_step(operation, key, StepState("aborted", "untouched"))
+    message = f"halted: {why}" + (f"; {untouched} left untouched" if untouched else "")
+    operations.finish(turn, operation, OperationState.FAILED, message)
+
+
+def abandon(turn: Turn, name: str, state: OperationState, message: str) -> None:
+    """An operator ends a rollout: turns under way finish by themselves, no new one begins."""
+    rollout = turn.host.pools[name].rollout
+    if rollout is None:
+        return
+    for pool in list(turn.host.pools.values()):
+        if pool.rollout is not None and pool.rollout.operation == rollout.operation:
+            turn.put_pool(replace(pool, rollout=None))
+    operations.finish(turn, rollout.operation, state, message)
+
+
+def set_paused(turn: Turn, operation: str, *, paused: bool) -> None:
+    """Begin no new turn while paused; the progress deadline starts anew afterwards."""
+    state = RolloutState.PAUSED if paused else RolloutState.RUNNING
+    for pool in list(turn.host.pools.values()):
+        rollout = pool.rollout
+        if rollout is not None and rollout.operation == operation:
+            progress_by = turn.now + pool.plan.rollout.progress_deadline_seconds
+            turn.put_pool(replace(pool, rollout=replace(rollout, state=state, progress_by=progress_by)))
+            advance(turn, pool.name)

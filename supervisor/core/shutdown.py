@@ -1,0 +1,79 @@
+"""Fitting stops into a deadline of the host: one factor for all windows, one last moment for each pool.
+
+Drains run at once in all pools; stages run dependents first. The kill rung keeps its full window.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from supervisor.core.plan import KILL_SECONDS, HostPlan, PoolPlan
+
+
+class Fit(NamedTuple):
+    """What every window is multiplied by, and when each pool's stop must go to its last rung."""
+
+    scale: float
+    stop_by: dict[str, float]
+
+
+def fit(plan: HostPlan, pools: Iterable[str], now: float, deadline: float) -> Fit:
+    """Fit the stop of these pools (closed under dependents or not) into what is left until `deadline`."""
+    chosen = [name for name in plan.pools if name in set(pools)]
+    windows: dict[str, float] = {}
+    levels: dict[str, int] = {}
+    for name in _dependents_first(plan, chosen):
+        after = [other for other in chosen if name in plan.pools[other].depends_on]
+        drained = _drain_seconds(plan.pools[name])
+        windows[name] = max([drained, *(windows[other] for other in after)]) + _stage_seconds(
+            plan.pools[name]
+        )
+        levels[name] = 1 + max((levels[other] for other in after), default=0)
+    longest = max(windows.values(), default=0.0)
+    kills = KILL_SECONDS * max(levels.values(), default=0)
+    left = max(0.0, deadline - now - kills)
+    scale = 1.0 if longest <= left else left / longest
+    stop_by: dict[str, float] = {}
+    for name in reversed(_dependents_first(plan, chosen)):
+        # Those it depends on are terminated after it: their stages and kills lie behind its own end.
+        behind = [
+            deadline - stop_by[needed] + scale * _stage_seconds(plan.pools[needed])
+            for needed in plan.pools[name].depends_on
+            if needed in stop_by
+        ]
+        stop_by[name] = deadline - KILL_SECONDS - max(behind, default=0.0)
+    return Fit(scale, stop_by)
+
+
+def _drain_seconds(pool: PoolPlan) -> float:
+    return 0.0 if pool.drain is None else pool.drain.settle_seconds + pool.drain.window_seconds
+
+
+def _stage_seconds(pool: PoolPlan) -> float:
+    return sum(stage.grace_seconds for stage in pool.stop.stages)
+
+
+def _dependents_first(plan: HostPlan, chosen: list[str]) -> list[str]:
+    """The pools in an order in which each comes after all that depend on it."""
+    order: dict[str, None] = {}
+
+    def visit(name: str) -> None:
+        if name in order:
+            return
+        for other in chosen:
+            if name in plan.pools[other].depends_on:
+                visit(other)
+        order[name] = None
+
+    for name in chosen:
+        visit(name)
+    return list(order)
+
+
+def worst_case_seconds(plan: HostPlan) -> float:
+    """How long the stop of the whole host may take without extensions, seconds."""
+    windows: dict[str, float] = {}
+    for name in _dependents_first(plan, list(plan.pools)):
+        after = [windows[other] for other in plan.pools if name in plan.pools[other].depends_on]
+        pool = plan.pools[name]
+        windows[name] = max([_drain_seconds(pool), *after]) + _stage_seconds(pool) + KILL_SECONDS
+    return max(windows.values(), default=0.0)

@@ -1,0 +1,96 @@
+"""What a worker says about itself over its notify socket, and what that changes.
+
+Protocol: sd_notify(3) and the X_PITBOSS_ extensions. A worker may say that it is ready, alive, slow
+or done; it never decides more than that, and every number it names has a ceiling.
+"""
+
+from dataclasses import replace
+
+from supervisor.core import ladder
+from supervisor.core.effects import Cause, Extended, TasksReported
+from supervisor.core.events import Told, Urgency
+from supervisor.core.phases import ON_THE_WAY_OUT, Phase
+from supervisor.core.plan import Readiness
+from supervisor.core.readiness import become_ready, turn_ready
+from supervisor.core.scene import Scene, unready
+from supervisor.core.state import Instance
+
+_UP = frozenset({Phase.STARTING, Phase.RUNNING})
+
+
+def hear(scene: Scene, instance: Instance, told: Told) -> Instance:
+    if told.tasks_completed or told.tasks_failed or told.tasks_cancelled or told.task_seconds:
+        scene.emit(
+            TasksReported(
+                instance.id, told.tasks_completed, told.tasks_failed, told.tasks_cancelled, told.task_seconds
+            )
+        )
+    instance = replace(
+        instance,
+        status_text=instance.status_text if told.status is None else told.status,
+        in_flight=instance.in_flight if told.in_flight is None else told.in_flight,
+        queue_depth=instance.queue_depth if told.queue_depth is None else told.queue_depth,
+        said_drained=instance.said_drained or told.drained,
+    )
+    if told.extend_seconds is not None:
+        instance = _extend(scene, instance, told.extend_seconds)
+    instance = _watchdog_told(scene, instance, told)
+    if instance.phase in _UP:
+        instance = _readiness_told(scene, instance, told)
+    elif instance.phase is Phase.DRAINING and (told.in_flight is not None or told.drained):
+        instance = ladder.in_flight_changed(scene, instance)
+    return instance
+
+
+def _readiness_told(scene: Scene, instance: Instance, told: Told) -> Instance:
+    if told.stopping:
+        # Final, as in systemd 259: it ends by itself, and within the first grace window or it is made to.
+        instance = replace(unready(scene, instance, "it said that it is stopping"), said_stopping=True)
+        if instance.phase is Phase.RUNNING and instance.deadline is None:
+            grace = scene.plan.stop.stages[0].grace_seconds if scene.plan.stop.stages else 0.0
+            instance = replace(instance, deadline=scene.now + grace, waiting_for="exit: it said STOPPING=1")
+        return instance
+    if scene.plan.readiness is not Readiness.NOTIFY or instance.said_stopping:
+        return instance
+    if told.ready:
+        if instance.phase is Phase.STARTING:
+            return become_ready(scene, instance)
+        return instance if instance.ready else turn_ready(scene, instance)
+    return unready(scene, instance, "it is reloading") if told.reloading else instance
+
+
+def _watchdog_told(scene: Scene, instance: Instance, told: Told) -> Instance:
+    if told.watchdog_seconds is not None and scene.plan.watchdog_seconds is not None:
+        instance = replace(instance, watchdog_seconds=told.watchdog_seconds)
+        if instance.watchdog_at is not None:
+            instance = replace(instance, watchdog_at=scene.now + told.watchdog_seconds)
+    if told.watchdog and instance.watchdog_at is not None and instance.watchdog_seconds is not None:
+        instance = replace(
+            instance, watchdog_at=max(instance.watchdog_at, scene.now + instance.watchdog_seconds)
+        )
+    return hung(scene, instance, "it said WATCHDOG=trigger") if told.watchdog_trigger else instance
+
+
+def _extend(scene: Scene, instance: Instance, seconds: float) -> Instance:
+    """EXTEND_TIMEOUT_USEC moves the running timer and the watchdog (sd_notify(3)), under our ceiling."""
+    step = min(seconds, scene.plan.stop.extend_step_seconds)
+    if instance.watchdog_at is not None:
+        instance = replace(instance, watchdog_at=max(instance.watchdog_at, scene.now + step))
+    if instance.phase in ON_THE_WAY_OUT:
+        return ladder.extend(scene, instance, seconds)
+    if instance.phase is Phase.STARTING and instance.deadline is not None and instance.started_at is not None:
+        ceiling = scene.plan.startup_timeout_seconds + scene.plan.stop.extend_total_seconds
+        deadline = min(scene.now + step, instance.started_at + ceiling)
+        if deadline > instance.deadline:
+            scene.emit(Extended(instance.id, instance.generation, deadline - instance.deadline))
+            return replace(instance, deadline=deadline)
+    return instance
+
+
+def hung(scene: Scene, instance: Instance, detail: str) -> Instance:
+    """A worker that does not turn its own loop finishes nothing: the drain is skipped."""
+    if instance.phase in _UP:
+        return ladder.begin(scene, instance, Cause.WATCHDOG, drains=False, detail=detail)
+    if instance.phase is Phase.DRAINING:
+        return ladder.hurry(scene, replace(instance, watchdog_at=None), Urgency.NOW, "watchdog")
+    return instance

@@ -1,0 +1,185 @@
+"""One step on its way: the only writer of a host, and able to take everything back.
+
+Every write goes through `put*` and is remembered, so that a step that raises leaves the host as it
+was. It also keeps what follows from a write up to date (counts, deadlines, revision). It decides
+nothing.
+"""
+
+import heapq
+from collections.abc import Callable, MutableMapping
+from typing import NamedTuple, TypeVar
+
+from supervisor.core.effects import Effect, Report
+from supervisor.core.identity import InstanceId
+from supervisor.core.scene import Scene
+from supervisor.core.state import HeapKey, Host, Instance, Operation, Pool, Shutdown, StepState
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+class Gates(NamedTuple):
+    """What other pools may wait for: what of it changed in this turn concerns them."""
+
+    started: bool
+    available: bool
+    completed: bool
+    going_down: bool
+
+
+class Turn:
+    """The host, the time, and what has been written and asked for in this step so far."""
+
+    def __init__(self, host: Host, now: float) -> None:
+        self.host = host
+        self.now = now
+        self.effects: list[Effect] = []
+        self.changed: dict[InstanceId, None] = {}
+        self.touched: dict[str, Gates] = {}
+        self._undo: list[Callable[[], None]] = []
+
+    def scene(self, pool: str) -> Scene:
+        """The stage for an instance of this pool."""
+        host = self.host
+        shutdown = host.shutdown
+        return Scene(
+            host.pools[pool].plan,
+            host.plan.name,
+            self.now,
+            self.effects,
+            scale=1.0 if shutdown is None else shutdown.scale,
+            stop_by=None if shutdown is None else shutdown.stop_by[pool],
+            held=lambda: self.held(pool),
+            has_dependents=bool(host.dependents[pool]),
+        )
+
+    def held(self, pool: str) -> str:
+        """The dependents that are going down too and must be gone before this pool is terminated."""
+        census = self.host.census
+        return ", ".join(name for name in self.host.dependents[pool] if census[name].going_down)
+
+    def emit(self, effect: Effect) -> None:
+        """Ask for something or report it."""
+        self.effects.append(effect)
+
+    def put(self, instance: Instance) -> None:
+        """Make this the latest value of an instance."""
+        host, key = self.host, instance.id
+        old = host.instances[key]
+        if old == instance:
+            return
+        pool = key.pool
+        if pool not in self.touched:
+            self.touched[pool] = self.gates(pool)
+        self.changed[key] = None
+        self._count(old, instance)
+        self._undo.append(lambda: self._count(instance, old))
+        self._set(host.instances, key, instance)
+        self.schedule(key, instance.wake_at())
+
+    def _count(self, old: Instance, new: Instance) -> None:
+        census = self.host.census[new.id.pool]
+        census.count(old, -1)
+        census.count(new, 1)
+        self.host.with_process += new.has_process - old.has_process
+
+    def gates(self, pool: str) -> Gates:
+        """How the pool looks to those that depend on it or are depended on."""
+        census, plan = self.host.census[pool], self.host.pools[pool].plan
+        return Gates(
+            started=census.spawned == plan.instances,
+            available=self.host.pools[pool].available,
+            completed=census.finished == plan.instances,
+            going_down=census.going_down > 0,
+        )
+
+    def put_pool(self, pool: Pool) -> None:
+        """Make this the latest value of a pool."""
+        if pool.name not in self.touched:
+            self.touched[pool.name] = self.gates(pool.name)
+        self._set(self.host.pools, pool.name, pool)
+        rollout = pool.rollout
+        self.schedule(f"pool:{pool.name}", None if rollout is None else rollout.wake_at)
+
+    def put_operation(self, operation: Operation) -> None:
+        """Make this the latest value of an operation."""
+        self._set(self.host.operations, operation.id, operation)
+        deadline = None if operation.state.is_final else operation.deadline
+        self.schedule(f"operation:{operation.id}", deadline)
+
+    def put_step(self, operation: str, instance: InstanceId, state: StepState) -> None:
+        """Note where an instance is in an operation."""
+        self._set(self.host.steps[operation], instance, state)
+
+    def put_steps(self, operation: str, steps: dict[InstanceId, StepState]) -> None:
+        """Begin the steps of a new operation."""
+        self._set(self.host.steps, operation, steps)
+
+    def put_active(self, pool: str, operations: frozenset[str]) -> None:
+        """Note which operations concern a pool."""
+        self._set(self.host.active_operations, pool, operations)
+
+    def put_shutdown(self, shutdown: Shutdown) -> None:
+        """Begin the end of the host."""
+        old = self.host.shutdown
+        self._undo.append(lambda: setattr(self.host, "shutdown", old))
+        self.host.shutdown = shutdown
+
+    def put_halted(self) -> None:
+        """Note that the shutdown is complete, so that it is said once."""
+        self._undo.append(lambda: setattr(self.host, "halted", False))
+        self.host.halted = True
+
+    def schedule(self, key: HeapKey, moment: float | None) -> None:
+        """Set the earliest moment at which time alone changes something about `key`."""
+        host = self.host
+        known = host.moments.get(key)
+        if moment is None:
+            if known is not None:
+                self._delete(host.moments, key)
+            return
+        if known is not None and known[0] == moment:
+            return
+        host.heap_order += 1
+        self._set(host.moments, key, (moment, host.heap_order))
+        # An entry that is taken back, or superseded, stays in the heap and is recognised as stale there.
+        heapq.heappush(host.heap, (moment, host.heap_order, key))
+
+    def take_due(self, most: int) -> list[HeapKey]:
+        """Take at most so many keys whose moment has come; whoever acts on one schedules it anew."""
+        heap, moments = self.host.heap, self.host.moments
+        due: list[HeapKey] = []
+        while heap and heap[0][0] <= self.now and len(due) < most:
+            moment, order, key = heapq.heappop(heap)
+            if moments.get(key) == (moment, order):
+                self._delete(moments, key)
+                due.append(key)
+        return due
+
+    def _set(self, mapping: MutableMapping[_K, _V], key: _K, value: _V) -> None:
+        if key in mapping:
+            old = mapping[key]
+            self._undo.append(lambda: mapping.__setitem__(key, old))
+        else:
+            self._undo.append(lambda: mapping.__delitem__(key))
+        mapping[key] = value
+
+    def _delete(self, mapping: MutableMapping[_K, _V], key: _K) -> None:
+        old = mapping.pop(key)
+        self._undo.append(lambda: mapping.__setitem__(key, old))
+
+    def finish(self) -> tuple[Effect, ...]:
+        """The step is done: its effects."""
+        if self.changed or any(isinstance(effect, Report) for effect in self.effects):
+            self.host.revision += 1
+        return tuple(self.effects)
+
+    def take_back(self) -> None:
+        """Leave the host as it was before this turn."""
+        while self._undo:
+            self._undo.pop()()
+        # A moment that was put back may have lost its entry in the heap to a lazy clean-up.
+        present = {(moment, order) for moment, order, _ in self.host.heap}
+        for key, entry in self.host.moments.items():
+            if entry not in present:
+                heapq.heappush(self.host.heap, (*entry, key))

@@ -1,0 +1,330 @@
+"""What operators ask for: is it possible, what goals does it change, and which operation tracks it.
+
+Precedence, in writing: shutdown > stop > drain > restart > start. A wish changes goals only and is
+idempotent; how an instance then gets there is `lifecycle`'s business. Each wish is answered by
+exactly one `Accepted` or `Refused`.
+"""
+
+from dataclasses import replace
+
+from supervisor.core import ladder, lifecycle, operations, rollout, shutdown
+from supervisor.core.effects import Accepted, Cause, GoalChanged, Refused, Signal
+from supervisor.core.events import (
+    AbortRequested,
+    DrainRequested,
+    OperationWish,
+    OperatorWish,
+    PauseRequested,
+    RestartRequested,
+    ResumeRequested,
+    Scope,
+    ShutdownRequested,
+    SignalRequested,
+    StartRequested,
+    StopRequested,
+    UnpauseRequested,
+    Urgency,
+    Wish,
+)
+from supervisor.core.exits import SIGNAL_NUMBERS
+from supervisor.core.identity import InstanceId
+from supervisor.core.phases import ON_THE_WAY_OUT, Goal, Phase
+from supervisor.core.plan import Target
+from supervisor.core.state import Host, Instance, OperationState, Shutdown
+from supervisor.core.turn import Turn
+
+
+class _RefusedError(Exception):
+    """A wish that cannot be; carries the answer."""
+
+    def __init__(self, kind: str, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.answer = Refused(kind, message, hint)
+
+
+def take(turn: Turn, event: OperatorWish | OperationWish) -> None:
+    """Carry out a wish, or say why it cannot be."""
+    try:
+        match event:
+            case AbortRequested() | PauseRequested() | UnpauseRequested():
+                _steer(turn, event)
+                return
+            case ShutdownRequested():
+                operation = _shut_down(turn, event)
+            case _:
+                operation = _take_scoped(turn, event)
+    except _RefusedError as refused:
+        turn.emit(refused.answer)
+        return
+    turn.emit(Accepted(operation))
+
+
+def _take_scoped(turn: Turn, event: OperatorWish) -> str:
+    wish = event.wish
+    if turn.host.shutdown is not None:
+        raise _RefusedError(
+            "shutting-down", "the host is shutting down", "wait for it to end, or start pitbossd anew"
+        )
+    ids = _resolve(turn.host, wish.scope)
+    match event:
+        case StartRequested():
+            return _start(turn, wish, ids)
+        case ResumeRequested():
+            return _bring_up(turn, "resume", wish, ids)
+        case DrainRequested(deadline_seconds=deadline_seconds):
+            return _take_down(turn, "drain", wish, ids, Urgency.NORMAL, deadline_seconds)
+        case StopRequested(urgency=urgency):
+            return _take_down(turn, "stop", wish, ids, urgency, None)
+        case RestartRequested(only_failed=only_failed):
+            return _restart(turn, wish, ids, only_failed=only_failed)
+        case SignalRequested():
+            return _signal(turn, event, ids)
+        case _:
+            raise AssertionError(event)
+
+
+def _resolve(host: Host, scope: Scope) -> list[InstanceId]:
+    if scope.pool is None:
+        return list(host.instances)
+    pool = host.pools.get(scope.pool)
+    if pool is None:
+        known = ", ".join(list(host.pools)[:10])
+        raise _RefusedError("unknown-pool", f"there is no pool {scope.pool!r}", f"the pools are: {known}")
+    if scope.index is None:
+        return [InstanceId(scope.pool, index) for index in range(pool.plan.instances)]
+    key = InstanceId(scope.pool, scope.index)
+    if key not in host.instances:
+        last = pool.plan.instances - 1
+        hint = (
+            f"the instances are {scope.pool}/0 to {scope.pool}/{last}" if last >= 0 else "the pool has none"
+        )
+        raise _RefusedError("unknown-instance", f"there is no instance {key}", hint)
+    return [key]
+
+
+def _scopes(host: Host, scope: Scope) -> list[Scope]:
+    return [Scope(name) for name in host.pools] if scope.pool is None else [scope]
+
+
+def _set_goal(turn: Turn, wish: Wish, ids: list[InstanceId], goal: Goal) -> list[InstanceId]:
+    """Write the goal down for pools and instances; a drain leaves what is down where it is."""
+    host = turn.host
+    keeps = {Goal.DOWN} if goal is Goal.DRAINED else set()
+    for scope in _scopes(host, wish.scope):
+        assert scope.pool is not None
+        members = _resolve(host, scope)
+        differ = any(host.instances[key].goal not in {goal, *keeps} for key in members)
+        if scope.index is None and host.pools[scope.pool].goal not in {goal, *keeps}:
+            turn.put_pool(replace(host.pools[scope.pool], goal=goal))
+            differ = True
+        if differ:
+            turn.emit(GoalChanged(scope, goal, wish.request_id, wish.principal))
+    meant = [key for key in ids if host.instances[key].goal not in keeps]
+    for key in meant:
+        instance = host.instances[key]
+        if instance.goal is not goal:
+            # All goals first: who waits for whom depends on the goals of the others.
+            turn.put(replace(instance, goal=goal, request_id=wish.request_id))
+    return meant
+
+
+# ── down ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _take_down(
+    turn: Turn, kind: str, wish: Wish, ids: list[InstanceId], urgency: Urgency, deadline_seconds: float | None
+) -> str:
+    host = turn.host
+    goal = Goal.DRAINED if kind == "drain" else Goal.DOWN
+    cause = Cause.DRAIN if kind == "drain" else Cause.STOP
+    meant = _set_goal(turn, wish, ids, goal)
+    fitted = None
+    if deadline_seconds is not None:
+        fitted = shutdown.fit(host.plan, {key.pool for key in meant}, turn.now, turn.now + deadline_seconds)
+    operation = operations.find_active(host, kind, wish.scope)
+    if operation is None:
+        message = "" if meant else "nothing to do: it is stopped already"
+        operation = operations.begin(turn, kind, wish, meant, message)
+    for key in meant:
+        instance = host.instances[key]
+        scene = turn.scene(key.pool)
+        if fitted is not None:
+            scene.scale, scene.stop_by = fitted.scale, fitted.stop_by[key.pool]
+        was_leaving = instance.phase in ON_THE_WAY_OUT
+        instance = lifecycle.leave(scene, instance, cause, urgency)
+        if was_leaving and fitted is not None and instance.phase in ON_THE_WAY_OUT:
+            instance = ladder.refit(scene, instance)
+        turn.put(lifecycle.advance(scene, instance, ""))
+        operations.observe(turn, host.instances[key])
+    return operation.id
+
+
+# ── up ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _start(turn: Turn, wish: Wish, ids: list[InstanceId]) -> str:
+    host, scope = turn.host, wish.scope
+    drained = [key for key in ids if host.instances[key].goal is Goal.DRAINED]
+    if scope.pool is not None and (len(drained) == len(ids) and drained):
+        raise _RefusedError("drained", f"{scope} is drained", f"pitbossctl resume {scope} brings it back")
+    ids = [key for key in ids if key not in set(drained)]
+    operation = _bring_up(turn, "start", wish, ids)
+    for key in ids:
+        instance = host.instances[key]
+        if instance.phase in {Phase.BACKOFF, Phase.FAILED}:
+            turn.put(
+                replace(
+                    lifecycle.forgive(turn.scene(key.pool), instance, Cause.START), request_id=wish.request_id
+                )
+            )
+            operations.observe(turn, host.instances[key])
+    return operation
+
+
+def _bring_up(turn: Turn, kind: str, wish: Wish, ids: list[InstanceId]) -> str:
+    host = turn.host
+    meant = _set_goal(turn, wish, ids, Goal.UP)
+    operation = operations.find_active(host, kind, wish.scope) or operations.begin(turn, kind, wish, meant)
+    for key in meant:
+        instance = host.instances[key]
+        if instance.goal is Goal.UP:
+            turn.put(lifecycle.come_back(turn.scene(key.pool), instance))
+        if kind == "resume" or instance.phase not in {Phase.BACKOFF, Phase.FAILED}:
+            operations.observe(turn, host.instances[key])
+    return operation.id
+
+
+# ── restart and its rollout ──────────────────────────────────────────────────────────────────────
+
+
+def _restart(turn: Turn, wish: Wish, ids: list[InstanceId], *, only_failed: bool) -> str:
+    host, scope = turn.host, wish.scope
+    up = [key for key in ids if host.instances[key].goal is Goal.UP]
+    if ids and not up:
+        goal = host.instances[ids[0]].goal
+        kind, verb = ("drained", "resume") if goal is Goal.DRAINED else ("stopped", "start")
+        raise _RefusedError(kind, f"{scope} is {kind}", f"pitbossctl {verb} {scope} brings it up")
+    if only_failed:
+        up = [key for key in up if _has_failed(host.instances[key])]
+        if not up:
+            return operations.begin(turn, "restart", wish, (), "nothing has failed").id
+    same = operations.find_active(host, "restart", scope)
+    if same is not None:
+        return same.id
+    pools = dict.fromkeys(key.pool for key in up)
+    for name in pools:
+        running = host.pools[name].rollout
+        if running is not None:
+            raise _RefusedError(
+                "rollout-running",
+                f"{name} is being restarted by operation {running.operation}",
+                f"wait for it, or pitbossctl operations abort {running.operation}",
+            )
+    operation = operations.begin(turn, "restart", wish, up)
+    for name in pools:
+        rollout.begin(turn, host.pools[name], [key for key in up if key.pool == name], wish)
+        rollout.advance(turn, name)
+    return operation.id
+
+
+def _has_failed(instance: Instance) -> bool:
+    return instance.phase in {Phase.BACKOFF, Phase.FAILED, Phase.STUCK} or (
+        instance.failures > 0 and not instance.ready
+    )
+
+
+def _steer(turn: Turn, event: OperationWish) -> None:
+    host = turn.host
+    operation = host.operations.get(event.operation)
+    if operation is None:
+        raise _RefusedError(
+            "unknown-operation", f"there is no operation {event.operation!r}", "see pitbossctl operations"
+        )
+    pools = [
+        name for name, pool in host.pools.items() if pool.rollout and pool.rollout.operation == operation.id
+    ]
+    if operation.state.is_final:
+        if isinstance(event, AbortRequested) and operation.state is OperationState.ABORTED:
+            turn.emit(Accepted(operation.id))
+            return
+        raise _RefusedError(
+            "operation-ended", f"operation {operation.id} has {operation.state}", "nothing is left to steer"
+        )
+    if not pools:
+        hint = "to take back a drain or a stop, resume or start its target"
+        raise _RefusedError("not-a-rollout", f"a {operation.kind} cannot be paused or aborted", hint)
+    match event:
+        case AbortRequested():
+            rollout.abandon(turn, pools[0], OperationState.ABORTED, "aborted by an operator")
+        case PauseRequested() | UnpauseRequested():
+            paused = isinstance(event, PauseRequested)
+            state = OperationState.PAUSED if paused else OperationState.RUNNING
+            if operation.state is not state:
+                turn.put_operation(replace(operation, state=state))
+                rollout.set_paused(turn, operation.id, paused=paused)
+    turn.emit(Accepted(operation.id))
+
+
+# ── the rest ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _signal(turn: Turn, event: SignalRequested, ids: list[InstanceId]) -> str:
+    if event.signal not in SIGNAL_NUMBERS:
+        known = ", ".join(SIGNAL_NUMBERS)
+        raise _RefusedError("unknown-signal", f"cannot send {event.signal!r}", f"the signals are: {known}")
+    alive = [key for key in ids if turn.host.instances[key].has_process]
+    for key in alive:
+        instance = turn.host.instances[key]
+        turn.put(replace(instance, signals_sent=instance.signals_sent | {event.signal}))
+        turn.emit(
+            Signal(key, instance.generation, event.signal, Target.ALL if event.everyone else Target.MAIN)
+        )
+    operation = operations.begin(turn, "signal", event.wish, (), f"{event.signal} sent to {len(alive)}")
+    return operation.id
+
+
+def _shut_down(turn: Turn, event: ShutdownRequested) -> str:
+    host, wish = turn.host, event.wish
+    seconds = (
+        host.plan.shutdown_deadline_seconds if event.deadline_seconds is None else event.deadline_seconds
+    )
+    deadline = turn.now + seconds
+    known = host.shutdown
+    first = known is None
+    if known is not None and deadline >= known.deadline:
+        deadline = known.deadline
+    if known is None or deadline < known.deadline:
+        fitted = shutdown.fit(host.plan, host.plan.pools, turn.now, deadline)
+        turn.put_shutdown(
+            Shutdown(
+                turn.now if known is None else known.began_at,
+                deadline,
+                fitted.scale,
+                fitted.stop_by,
+                wish.operation if known is None else known.operation,
+                wish.request_id if known is None else known.request_id,
+            )
+        )
+    assert host.shutdown is not None
+    if first:
+        for name in host.pools:
+            rollout.abandon(turn, name, OperationState.ABORTED, "the host is shutting down")
+        for key, instance in list(host.instances.items()):
+            # Not reported as an intent: after the next boot every goal is what it was.
+            turn.put(replace(instance, goal=Goal.DOWN, request_id=wish.request_id))
+        alive = [key for key, instance in host.instances.items() if instance.has_process]
+        operations.begin(turn, "shutdown", wish, alive)
+    refits = first or (known is not None and deadline < known.deadline)
+    for key in list(host.instances):
+        _leave_for_good(turn, key, event.urgency, refits=refits)
+    return host.shutdown.operation
+
+
+def _leave_for_good(turn: Turn, key: InstanceId, urgency: Urgency, *, refits: bool) -> None:
+    instance, scene = turn.host.instances[key], turn.scene(key.pool)
+    was_leaving = instance.phase in ON_THE_WAY_OUT
+    if was_leaving and refits:
+        instance = ladder.refit(scene, instance)
+    instance = lifecycle.leave(scene, instance, Cause.SHUTDOWN, urgency)
+    turn.put(lifecycle.advance(scene, instance, ""))
+    operations.observe(turn, turn.host.instances[key])
