@@ -1,0 +1,159 @@
+"""What the pages say can be followed: links lead somewhere, commands exist, nobody is left out."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import click
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^[ ]*```(\w*)\n(.*?)^[ ]*```", re.MULTILINE | re.DOTALL)
+
+
+def links(page: Path, text: str) -> Iterator[tuple[str, Path, str]]:
+    """The links of a page that stay in the repository: as written, the file meant, and the heading."""
+    for target in LINK.findall(FENCE.sub("", text)):
+        if not re.match(r"[a-z]+:", target):
+            path, _, heading = target.partition("#")
+            yield target, (page.parent / path).resolve() if path else page, heading
+
+
+def headings(text: str) -> set[str]:
+    """The anchors of a page's headings, as code hosts make them."""
+    titles = re.findall(r"^#+ +(.*)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def dead_links(page: Path, text: str) -> Iterator[str]:
+    """The links that lead nowhere."""
+    for target, path, heading in links(page, text):
+        if not path.exists():
+            yield f"{target}: there is no such file"
+        elif heading and heading not in headings(path.read_text(encoding="utf-8")):
+            yield f"{target}: that page has no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """A relative link names a file of the repository, and a heading that the page has."""
+    assert list(dead_links(page, page.read_text(encoding="utf-8"))) == []
+
+
+def test_a_dead_link_is_found(tmp_path: Path) -> None:
+    """A missing file and a missing heading are both named."""
+    page = tmp_path / "page.md"
+    page.write_text("# One\n[a](no.md) [b](#one) [c](#two) [d](https://example.com/x)\n")
+    assert [line.split(":")[0] for line in dead_links(page, page.read_text())] == ["no.md", "#two"]
+
+
+def test_no_page_is_an_island() -> None:
+    """Starting at the index, one can read every page."""
+    reached: set[Path] = set()
+    todo = [DOCS / "index.md"]
+    while todo:
+        page = todo.pop()
+        if page in reached or page.suffix != ".md" or not page.is_file():
+            continue
+        reached.add(page)
+        todo += [path for _, path, _ in links(page, page.read_text(encoding="utf-8"))]
+    islands = {page for page in PAGES if page.parent != ROOT} - reached
+    assert sorted(page.relative_to(ROOT).as_posix() for page in islands) == []
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Every command line that a `console` block shows after its prompt."""
+    for language, body in FENCE.findall(text):
+        if language == "console":
+            for line in body.splitlines():
+                if line.strip().startswith(("$ ", "# ")):
+                    yield shlex.split(line.strip()[2:], comments=True)
+
+
+@cache
+def make_targets() -> frozenset[str]:
+    """The targets of the Makefile."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return frozenset(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+
+
+def groups() -> dict[str, click.Group]:
+    """The command line of both programs."""
+    from supervisor.cli import pitbossctl, pitbossd
+
+    found = {}
+    for name, module in (("pitbossd", pitbossd), ("pitbossctl", pitbossctl)):
+        (found[name],) = {
+            id(one): one for one in vars(module).values() if isinstance(one, click.Group)
+        }.values()
+    return found
+
+
+def wrong_with(words: list[str]) -> str:
+    """Why a command line cannot be typed; empty if it can, or is none of ours."""
+    program = words[0].rsplit("/", 1)[-1]
+    if program == "make":
+        unknown = [word for word in words[1:] if "=" not in word and word not in make_targets()]
+        return f"make has no target {unknown[0]}" if unknown else ""
+    if program not in {"pitbossd", "pitbossctl"}:
+        return ""
+    command: click.Command = groups()[program]
+    options = _options(command)
+    for word in words[1:]:
+        if word.startswith("-"):
+            if word.split("=")[0] not in options:
+                return f"{program} has no option {word} there"
+        elif isinstance(command, click.Group) and word in command.commands:
+            command = command.commands[word]
+            options |= _options(command)
+        elif isinstance(command, click.Group) and not options & {"--socket", "--url"}:
+            return f"{program} has no verb {word}"
+        elif isinstance(command, click.Group) and not Path(word).suffix and "/" not in word:
+            return f"{program} has no verb {word}"
+    return ""
+
+
+def _options(command: click.Command) -> set[str]:
+    context = click.Context(command)
+    return {name for one in command.get_params(context) for name in (*one.opts, *one.secondary_opts)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_command_shown_exists(page: Path) -> None:
+    """What a page tells its reader to type is a target, or a verb with options that it has."""
+    wrong = [
+        f"{shlex.join(words)}: {wrong_with(words)}"
+        for words in commands(page.read_text())
+        if wrong_with(words)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "make walk",
+        "pitbossctl dance",
+        "pitbossctl drain jobs --softly",
+        "pitbossd fly",
+        ".venv/bin/pitbossd run --x",
+    ],
+)
+def test_a_command_that_does_not_exist_is_found(line: str) -> None:
+    """A target, verb or option that is not there is reported."""
+    assert wrong_with(shlex.split(line))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["make run", "make sim SEED=3", "pitbossctl drain jobs", "pitbossctl --socket /x/y.sock status", "ls -l"],
+)
+def test_a_command_that_exists_is_let_pass(line: str) -> None:
+    """Ours that exist, and those of others, are not reported."""
+    assert wrong_with(shlex.split(line)) == ""
