@@ -104,24 +104,27 @@ def wrong_with(words: list[str]) -> str:
     if program not in {"pitbossd", "pitbossctl"}:
         return ""
     command: click.Command = groups()[program]
-    options = _options(command)
-    for word in words[1:]:
+    options, rest = _options(command), iter(words[1:])
+    for word in rest:
         if word.startswith("-"):
-            if word.split("=")[0] not in options:
+            option = options.get(word.split("=")[0])
+            if option is None:
                 return f"{program} has no option {word} there"
-        elif isinstance(command, click.Group) and word in command.commands:
+            if not getattr(option, "is_flag", False) and "=" not in word:
+                next(rest, None)
+        elif isinstance(command, click.Group):
+            if word not in command.commands:
+                return f"{program} has no verb {word}"
             command = command.commands[word]
             options |= _options(command)
-        elif isinstance(command, click.Group) and not options & {"--socket", "--url"}:
-            return f"{program} has no verb {word}"
-        elif isinstance(command, click.Group) and not Path(word).suffix and "/" not in word:
-            return f"{program} has no verb {word}"
     return ""
 
 
-def _options(command: click.Command) -> set[str]:
-    context = click.Context(command)
-    return {name for one in command.get_params(context) for name in (*one.opts, *one.secondary_opts)}
+def _options(command: click.Command) -> dict[str, click.Parameter]:
+    parameters = command.get_params(click.Context(command))
+    return {
+        name: one for one in parameters for name in (*one.opts, *one.secondary_opts) if name.startswith("-")
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
