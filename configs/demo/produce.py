@@ -7,6 +7,8 @@ import threading
 import record
 import tasks
 
+from supervisor.worker import notify
+
 PAUSE_SECONDS = 0.4
 LONGEST_QUEUE = 30
 
@@ -21,7 +23,9 @@ def ask_to_stop(*_: object) -> None:
 signal.signal(signal.SIGTERM, ask_to_stop)
 number = record.next_task()
 while not stop.wait(PAUSE_SECONDS):
-    if tasks.huey.pending_count() < LONGEST_QUEUE:
+    waiting = tasks.huey.pending_count()
+    notify.queue_depth(waiting)
+    if waiting < LONGEST_QUEUE:
         record.mark(number, "queued")
         tasks.resize(number, round(random.uniform(0.5, 3.0), 1))
         number += 1

@@ -1,4 +1,4 @@
-"""The web application of the demo: one quick page, one slow one, and a health check."""
+"""The web application of the demo: one quick page, one slow one, a health check, and a way to see it idle."""
 
 import asyncio
 import os
@@ -9,6 +9,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 LONGEST_SECONDS = 25.0
+
+requests_in_flight = 0
 
 
 def name() -> str:
@@ -27,7 +29,12 @@ async def slow(request: Request) -> PlainTextResponse:
         seconds = min(float(request.query_params.get("seconds", "5")), LONGEST_SECONDS)
     except ValueError:
         return PlainTextResponse("seconds: expected a number\n", status_code=400)
-    await asyncio.sleep(max(seconds, 0.0))
+    global requests_in_flight  # noqa: PLW0603 - one process, one loop, one count
+    requests_in_flight += 1
+    try:
+        await asyncio.sleep(max(seconds, 0.0))
+    finally:
+        requests_in_flight -= 1
     return PlainTextResponse(f"{seconds:g} seconds later, still {name()}\n")
 
 
@@ -36,4 +43,12 @@ async def healthz(_: Request) -> PlainTextResponse:
     return PlainTextResponse("ok\n")
 
 
-app = Starlette(routes=[Route("/", home), Route("/slow", slow), Route("/healthz", healthz)])
+async def idle(_: Request) -> PlainTextResponse:
+    """Say whether nothing is in flight: pitbossd asks while it drains this process."""
+    status = 409 if requests_in_flight else 200
+    return PlainTextResponse(f"{requests_in_flight} in flight\n", status_code=status)
+
+
+app = Starlette(
+    routes=[Route("/", home), Route("/slow", slow), Route("/healthz", healthz), Route("/idle", idle)]
+)
