@@ -134,7 +134,12 @@ class CheckFailed:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed; the earliest deadline may be due."""
+    """Time has passed; the earliest deadlines may be due, of which at most so many are handled.
+
+    A thousand deadlines that fall on one moment must not hold the loop.
+    """
+
+    most: int = 32
 
 
 # ── wishes ───────────────────────────────────────────────────────────────────────────────────────

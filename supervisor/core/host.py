@@ -6,6 +6,7 @@ only what the event concerns and what that changes; never the whole host.
 """
 
 import heapq
+import math
 from dataclasses import replace
 
 from supervisor.core import lifecycle, operations, rollout, wishes
@@ -30,9 +31,6 @@ from supervisor.core.phases import Goal, Phase
 from supervisor.core.plan import Condition
 from supervisor.core.state import Host, Instance, Pool, RungKind
 from supervisor.core.turn import Gates, Turn
-
-DUE_AT_ONCE = 32
-"""Deadlines handled in one step: a thousand that fall on one moment must not hold the loop."""
 
 _SETTLE_PASSES = 10_000
 """Far above what any legal sequence needs; reaching it means that two rules undo one another."""
@@ -64,6 +62,14 @@ def next_deadline(host: Host) -> float | None:
     return heap[0][0] if heap else None
 
 
+def put_off(host: Host, moment: float) -> None:
+    """Look at the earliest deadline again at `moment`: a decision about it raised, and others must go on."""
+    if next_deadline(host) is not None:
+        turn = Turn(host, math.inf)
+        for key in turn.take_due(1):
+            turn.schedule(key, moment)
+
+
 def _take(turn: Turn, event: Event) -> None:
     match event:
         case (
@@ -77,8 +83,8 @@ def _take(turn: Turn, event: Event) -> None:
             | CheckFailed()
         ):
             _observe(turn, event)
-        case Tick():
-            for key in turn.take_due(DUE_AT_ONCE):
+        case Tick(most=most):
+            for key in turn.take_due(most):
                 _due(turn, key)
         case BarrierReached(token=token):
             turn.emit(ReleaseBarrier(token))

@@ -12,13 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 from supervisor.core.effects import Act, Effect, Report
 from supervisor.core.events import Event, Tick
-from supervisor.core.host import next_deadline, step
+from supervisor.core.host import next_deadline, put_off, step
 from supervisor.core.state import Host
 
 log = logging.getLogger(__name__)
 
 SLICE_SECONDS = 0.002
 """How long the engine works before it lets the loop look at descriptors again."""
+
+PUT_OFF_SECONDS = 1.0
+"""How long a deadline rests whose decision raised, before it is tried again."""
 
 Performers = Mapping[type, Callable[..., None]]
 """One callable for each class of `Act`, called with the act."""
@@ -50,6 +53,8 @@ class Engine:
         self._resume: asyncio.Handle | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at: float | None = None
+        self._rung_at = 0.0
+        self._one_at_a_time = False
         self._watchers: list[tuple[int, asyncio.Future[None]]] = []
 
     def now(self) -> float:
@@ -105,14 +110,16 @@ class Engine:
 
     def _take(self, event: Event, answer: asyncio.Future[tuple[Effect, ...]] | None) -> None:
         revision, now = self.host.revision, self._loop.time()
-        if isinstance(event, Tick) and self._alarm_at is not None:
+        if isinstance(event, Tick):
             # The timer may fire a clock tick early; without this it would be re-armed and spin.
-            now = max(now, self._alarm_at)
+            now = max(now, self._rung_at)
         try:
             effects = step(self.host, event, now)
         except Exception as error:
             self.faults += 1
             log.exception("cannot decide about %r: the event is dropped and supervision goes on", event)
+            if isinstance(event, Tick):
+                self._isolate(event, now)
             if answer is not None and not answer.done():
                 answer.set_exception(error)
             if self._strict:
@@ -162,11 +169,16 @@ class Engine:
         self._alarm = None if wanted is None else self._loop.call_at(wanted, self._ring)
 
     def _ring(self) -> None:
-        self.post(Tick())
-        # `post` left the alarm alone if the same moment is still the next one.
-        if self._alarm is not None and self._alarm.when() <= self._loop.time() and self._resume is None:
-            self._alarm_at = None
-            self._rearm()
+        if self._alarm_at is not None:
+            self._rung_at = self._alarm_at
+        self._alarm = self._alarm_at = None
+        self.post(Tick(1) if self._one_at_a_time else Tick())
+
+    def _isolate(self, tick: Tick, now: float) -> None:
+        """A deadline's decision raised: find it alone, and let it rest so that the others go on."""
+        if tick.most == 1:
+            put_off(self.host, now + PUT_OFF_SECONDS)
+        self._one_at_a_time = tick.most > 1
 
     def close(self) -> None:
         """Take no more events and arm no more timers."""

@@ -1,0 +1,122 @@
+"""`pitbossd`: the commands of the daemon. What a running daemon is made of stands in `pitbossd_run`."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from supervisor import __version__
+
+DEFAULT_MANIFEST = "/etc/pitboss/pitboss.yaml"
+
+INVALID_MANIFEST = 78
+"""EX_CONFIG of sysexits(3); the systemd unit does not restart on it."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pitbossd")
+def main() -> None:
+    """Start, watch, drain and stop the workers of one machine.
+
+    The daemon reads a manifest, starts its pools in order, and stays in the foreground until it is told
+    to end. SIGTERM drains and stops everything; a second one, or SIGINT, skips the drains; SIGQUIT kills.
+    Operate it with pitbossctl.
+    """
+
+
+@main.command()
+@click.argument("manifest", default=DEFAULT_MANIFEST, type=click.Path(path_type=Path))
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "human", "json", "journal"]),
+    default="auto",
+    show_default=True,
+    help="How the daemon's own log is written to standard error. auto: human on a terminal, with "
+    "priorities under systemd, else JSON.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="The least important lines that are written.",
+)
+def run(manifest: Path, log_format: str, log_level: str) -> None:
+    """Run the daemon on MANIFEST, in the foreground.
+
+    Nothing is started if the manifest has a problem, if a directory cannot be used, or if another
+    daemon runs on the same directory. Exit codes: 0 ended as asked; 1 could not start, or something
+    outlived SIGKILL; 78 invalid manifest.
+    """
+    loaded = _load(manifest)
+    # Late: `check` and `--help` answer without the HTTP stack.
+    from supervisor.cli.pitbossd_run import CannotStartError, run_daemon
+
+    try:
+        sys.exit(run_daemon(loaded, log_format, log_level))
+    except CannotStartError as error:
+        for line in error.reasons:
+            click.echo(f"pitbossd: {line}", err=True)
+        click.echo("pitbossd: nothing was started.", err=True)
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("manifest", default=DEFAULT_MANIFEST, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print problems and warnings as JSON.")
+def check(manifest: Path, as_json: bool) -> None:
+    """Check MANIFEST and print every problem at once, each with file, line and column.
+
+    Starts nothing. Exit codes: 0 valid (warnings may be printed); 78 invalid.
+    """
+    from supervisor.manifest.load import load
+    from supervisor.manifest.problems import ManifestError
+
+    try:
+        loaded = load(manifest)
+    except ManifestError as error:
+        if as_json:
+            click.echo(
+                json.dumps({"valid": False, "problems": [str(one) for one in error.problems]}, indent=2)
+            )
+        else:
+            click.echo(str(error), err=True)
+        sys.exit(INVALID_MANIFEST)
+    warnings = [str(one) for one in loaded.warnings]
+    worst = loaded.worst_case_shutdown_seconds
+    if as_json:
+        document = {"valid": True, "warnings": warnings, "worst_case_shutdown_seconds": worst}
+        click.echo(json.dumps(document, indent=2))
+        return
+    for line in warnings:
+        click.echo(f"warning: {line}", err=True)
+    pools = loaded.plan.pools.values()
+    instances = sum(pool.instances for pool in pools)
+    click.echo(
+        f"{manifest} is valid: {len(loaded.plan.pools)} pools, {instances} instances; stopping all of them "
+        f"takes at most {worst:g} s (shutdown.deadline is {loaded.plan.shutdown_deadline_seconds:g} s)"
+    )
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of the manifest, for editors."""
+    from supervisor.manifest.schema import schema as manifest_schema
+
+    click.echo(json.dumps(manifest_schema(), indent=2))
+
+
+def _load(manifest: Path):  # type: ignore[no-untyped-def]  # its type would import pydantic for --help
+    from supervisor.manifest.load import load
+    from supervisor.manifest.problems import ManifestError
+
+    try:
+        return load(manifest)
+    except ManifestError as error:
+        click.echo(str(error), err=True)
+        sys.exit(INVALID_MANIFEST)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,275 @@
+"""The composition root: what a running daemon is made of, and in which order it comes up and goes.
+
+The only place that sees every part. It wires them and decides nothing about workers. Everything that
+can fail is tried before the first worker starts, so that a daemon that cannot run leaves no trace.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from supervisor import __version__
+from supervisor.control.identifiers import new_operation_id, new_request_id
+from supervisor.control.server import ControlError, ControlServer
+from supervisor.core.effects import Check, Effect, Forget, Halt, Kill, ReleaseBarrier, Signal, Spawn
+from supervisor.core.events import (
+    Booted,
+    Event,
+    OperationWish,
+    OperatorWish,
+    Scope,
+    ShutdownRequested,
+    Urgency,
+    Wish,
+)
+from supervisor.core.identity import InstanceId
+from supervisor.core.launch import Launch
+from supervisor.core.state import Host, create
+from supervisor.manifest.load import Manifest
+from supervisor.runtime.checks import Checks
+from supervisor.runtime.containment import detect
+from supervisor.runtime.engine import Engine
+from supervisor.runtime.notify import NotifySocketError, NotifySockets
+from supervisor.runtime.output import Output, check_directory
+from supervisor.runtime.processes import Processes
+from supervisor.store.journal import Journal, JournalError
+from supervisor.telemetry import logs
+from supervisor.telemetry.metrics import Metrics
+from supervisor.telemetry.move_log import MoveLog
+
+log = logging.getLogger("pitboss")
+
+URGENCIES = {signal.SIGTERM: Urgency.NORMAL, signal.SIGINT: Urgency.NOW, signal.SIGQUIT: Urgency.KILL}
+
+
+class CannotStartError(Exception):
+    """The daemon cannot run here; `reasons` are whole lines. No worker was started."""
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = reasons
+
+
+def run_daemon(manifest: Manifest, log_format: str, log_level: str) -> int:
+    """Run until the host is shut down; the exit code. Raises `CannotStartError`."""
+    logs.configure(level=log_level, form=log_format)
+    _prepare_directories(manifest)
+    lock = _lock(manifest.runtime_directory / "pitbossd.lock")
+    try:
+        journal = Journal.open(manifest.state_directory / "journal.db")
+    except JournalError as error:
+        raise CannotStartError(str(error)) from error
+    try:
+        return asyncio.run(Daemon(manifest, journal).run())
+    finally:
+        journal.close()
+        os.close(lock)
+
+
+def _prepare_directories(manifest: Manifest) -> None:
+    """Make what is missing, and find out about everything unusable at once."""
+    reasons = []
+    for directory, mode in ((manifest.state_directory, 0o750), (manifest.runtime_directory, 0o755)):
+        try:
+            directory.mkdir(mode=mode, parents=True, exist_ok=True)
+            if not os.access(directory, os.W_OK | os.X_OK):
+                reasons.append(f"cannot write to {directory}: permission denied")
+        except OSError as error:
+            reasons.append(f"cannot make the directory {directory}: {error.strerror}")
+    for directory in _log_directories(manifest):
+        reason = check_directory(directory)
+        if reason is not None:
+            reasons.append(reason)
+    if reasons:
+        raise CannotStartError(*reasons)
+
+
+def _log_directories(manifest: Manifest) -> list[Path]:
+    found: dict[str, None] = {}
+    for name, pool in manifest.plan.pools.items():
+        for index in range(pool.instances):
+            directory = manifest.launch(InstanceId(name, index), 1).logs.directory
+            if directory is not None:
+                found[directory] = None
+    return [Path(directory) for directory in found]
+
+
+def _lock(path: Path) -> int:
+    """One daemon per runtime directory. A lock and not a pid file: it ends with its holder, whatever happens."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise CannotStartError(f"cannot open {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.read(descriptor, 32).decode(errors="replace").strip()
+        os.close(descriptor)
+        who = f"pitbossd with pid {holder}" if holder.isdigit() else "another pitbossd"
+        raise CannotStartError(f"cannot use {path.parent}: {who} runs on it") from error
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
+    return descriptor
+
+
+class Daemon:
+    """Every part of one running daemon, and what the control plane may see of it."""
+
+    def __init__(self, manifest: Manifest, journal: Journal) -> None:
+        self._manifest = manifest
+        self._journal = journal
+
+    async def run(self) -> int:
+        """Boot, serve until halted, and go; the exit code."""
+        self._loop = asyncio.get_running_loop()
+        self._halted: asyncio.Future[Halt] = self._loop.create_future()
+        try:
+            self._build()
+        except (NotifySocketError, OSError) as error:
+            raise CannotStartError(str(error)) from error
+        try:
+            await self._control.start()
+        except ControlError as error:
+            raise CannotStartError(str(error)) from error
+        for number in URGENCIES:
+            self._loop.add_signal_handler(number, self._asked_to_end, number)
+        self._loop.add_signal_handler(signal.SIGUSR1, self._output.reopen)
+        self._loop.add_signal_handler(signal.SIGHUP, self._asked_to_reload)
+        for warning in self._manifest.warnings:
+            log.warning("%s", warning)
+        log.info("pitbossd %s runs %s as pid %d", __version__, self._manifest.path, os.getpid())
+        self.engine.post(Booted())
+        halt = await self._halted
+        await self._close()
+        for stuck in halt.stuck:
+            log.error("%s outlived SIGKILL and is left behind", stuck)
+        log.info("pitbossd ends")
+        return 1 if halt.stuck else 0
+
+    def _build(self) -> None:
+        manifest = self._manifest
+        host = create(manifest.plan, self._journal.intents(), self._loop.time())
+        self._output = Output()
+        self._notify = NotifySockets(
+            post=self._post,
+            directory=manifest.runtime_directory / "notify",
+            generation_of=self._generation_of,
+            owns=lambda instance, generation, pid: self._processes.owns(instance, generation, pid),
+            adopt_main=lambda instance, generation, pid: self._processes.adopt_main(
+                instance, generation, pid
+            ),
+        )
+        self._processes = Processes(
+            post=self._post,
+            launch=manifest.launch,
+            output=self._output,
+            worker_environment=self._worker_environment,
+            containment=detect(),
+        )
+        self._checks = Checks(post=self._post, launch=manifest.launch)
+        self._metrics = Metrics(
+            version=__version__,
+            main_pids=self._processes.main_pids,
+            log_counters=self._output.counters,
+            notify_drops=self._notify.drops,
+        )
+        self.engine = Engine(
+            host,
+            {
+                Spawn: self._processes.spawn,
+                Signal: self._processes.signal,
+                Kill: self._processes.kill,
+                Check: self._checks.check,
+                Forget: self._forget,
+                ReleaseBarrier: self._notify.release_barrier,
+                Halt: self._halt,
+            },
+            [MoveLog(), self._metrics, self._journal.observe],
+        )
+        self._control = ControlServer(
+            self,
+            unix=manifest.control.unix,
+            http=manifest.control.http,
+            metrics=self._metrics,
+            history=self._journal,
+        )
+
+    # ── what the control plane sees (control.port.EnginePort) ────────────────────────────────────
+
+    @property
+    def host(self) -> Host:
+        """The state as of the last step."""
+        return self.engine.host
+
+    @property
+    def faults(self) -> int:
+        """How many steps broke an invariant."""
+        return self.engine.faults
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self.engine.now()
+
+    async def ask(self, wish: OperatorWish | OperationWish) -> tuple[Effect, ...]:
+        """Take a wish and return its effects."""
+        return await self.engine.ask(wish)
+
+    async def changed(self, after: int) -> None:
+        """Return as soon as the host's revision is greater than `after`."""
+        await self.engine.changed(after)
+
+    async def durable(self) -> str | None:
+        """Wait until the intents so far are on disk; the reason if they could not be written."""
+        return await self._journal.durable()
+
+    # ── wiring ───────────────────────────────────────────────────────────────────────────────────
+
+    def _post(self, event: Event) -> None:
+        self.engine.post(event)
+
+    def _generation_of(self, instance: InstanceId) -> int | None:
+        known = self.engine.host.instances.get(instance)
+        return known.generation if known is not None and known.has_process else None
+
+    def _worker_environment(self, instance: InstanceId, generation: int, launch: Launch) -> Mapping[str, str]:
+        uid = None if launch.identity is None else launch.identity.uid
+        environment = {"NOTIFY_SOCKET": self._notify.path(instance, uid)}
+        if launch.watchdog_seconds is not None:
+            environment["WATCHDOG_USEC"] = str(int(launch.watchdog_seconds * 1_000_000))
+        return environment
+
+    def _forget(self, act: Forget) -> None:
+        self._checks.forget(act)
+        self._processes.forget(act)
+
+    def _halt(self, act: Halt) -> None:
+        if not self._halted.done():
+            self._halted.set_result(act)
+
+    def _asked_to_end(self, number: signal.Signals) -> None:
+        urgency = URGENCIES[number]
+        if self.engine.host.shutdown is not None and urgency is Urgency.NORMAL:
+            urgency = Urgency.NOW
+        log.info("%s: the host is shutting down (%s)", number.name, urgency)
+        wish = Wish(Scope(), new_operation_id(), new_request_id(), f"signal {number.name}")
+        self.engine.post(ShutdownRequested(wish, urgency))
+
+    def _asked_to_reload(self) -> None:
+        log.warning(
+            "SIGHUP: a running daemon cannot read its manifest again yet; restart it to apply changes"
+        )
+
+    async def _close(self) -> None:
+        await self._control.stop()
+        reason = await self._journal.durable()
+        if reason is not None:
+            log.error("cannot write the journal: %s", reason)
+        self.engine.close()
+        await self._checks.close()
+        self._processes.close()
+        self._notify.close()
+        self._output.close()

@@ -1,0 +1,175 @@
+"""The single writer: order, slices, one timer, and faults that never stop supervision."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from supervisor.core.effects import Accepted, Act, Check, Forget, Halt, Kill, Moved, ReleaseBarrier, Report
+from supervisor.core.effects import Signal, Spawn
+from supervisor.core.events import (
+    BarrierReached,
+    Booted,
+    Exited,
+    Scope,
+    Spawned,
+    StopRequested,
+    Told,
+    Wish,
+)
+from supervisor.core.exits import ExitStatus
+from supervisor.core.identity import InstanceId
+from supervisor.core.phases import Phase
+from supervisor.core.plan import HostPlan, PoolPlan
+from supervisor.core.state import Host, create
+from supervisor.runtime import engine as engine_module
+from supervisor.runtime.engine import Engine
+from tests.waiting import async_eventually
+
+A = InstanceId("a", 0)
+
+
+class Rig:
+    """An engine over a host whose acts are recorded, and whose spawns succeed at once."""
+
+    def __init__(self, instances: int = 1, *, strict: bool = True, min_uptime: float = 0.05) -> None:
+        plan = HostPlan("h", {"a": PoolPlan("a", instances=instances, min_uptime_seconds=min_uptime)})
+        self.acts: list[Act] = []
+        self.reports: list[Report] = []
+        loop = asyncio.get_running_loop()
+        performers: dict[type, Any] = dict.fromkeys((Signal, Kill, Check, Forget, Halt), self.acts.append)
+        performers |= {Spawn: self._spawn, ReleaseBarrier: self.acts.append}
+        self.engine = Engine(create(plan, now=loop.time()), performers, [self._observe], strict=strict)
+
+    def _spawn(self, act: Spawn) -> None:
+        self.acts.append(act)
+        self.engine.post(Spawned(act.instance, act.generation, 1000 + act.instance.index))
+
+    def _observe(self, reports: Sequence[Report], host: Host, now: float) -> None:
+        self.reports.extend(reports)
+
+    @property
+    def host(self) -> Host:
+        """The state."""
+        return self.engine.host
+
+
+async def test_boot_spawns_and_the_timer_makes_ready() -> None:
+    """A posted boot starts what is wanted, and the one timer brings it to ready without another event."""
+    rig = Rig(instances=3)
+    rig.engine.post(Booted())
+    await async_eventually(lambda: all(one.ready for one in rig.host.instances.values()))
+    assert sum(isinstance(act, Spawn) for act in rig.acts) == 3
+
+
+async def test_a_thousand_starts_are_cut_into_slices_and_all_happen() -> None:
+    """Between slices the loop turns: something else scheduled in it runs before the last spawn."""
+    rig = Rig(instances=1000)
+    seen_at: list[int] = []
+
+    def look() -> None:
+        spawned = sum(isinstance(act, Spawn) for act in rig.acts)
+        seen_at.append(spawned)
+        if spawned < 1000:
+            asyncio.get_running_loop().call_soon(look)
+
+    asyncio.get_running_loop().call_soon(look)
+    rig.engine.post(Booted())
+    await async_eventually(lambda: all(one.ready for one in rig.host.instances.values()))
+    assert len({count for count in seen_at if 0 < count < 1000}) > 3
+
+
+async def test_ask_returns_the_effects_of_that_wish() -> None:
+    """Who asks gets the answer to their own wish, also when the engine was busy."""
+    rig = Rig()
+    rig.engine.post(Booted())
+    first, second = await asyncio.gather(
+        rig.engine.ask(StopRequested(Wish(Scope("a"), "one"))),
+        rig.engine.ask(StopRequested(Wish(Scope("nope"), "two"))),
+    )
+    assert Accepted("one") in first
+    assert any(getattr(effect, "kind", "") == "unknown-pool" for effect in second)
+
+
+async def test_changed_returns_once_the_revision_has_grown() -> None:
+    """A watcher sleeps until something visible happens, and not longer."""
+    rig = Rig(min_uptime=0.0)
+    waiting = asyncio.ensure_future(rig.engine.changed(rig.host.revision))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    rig.engine.post(Booted())
+    await asyncio.wait_for(waiting, 30)
+
+
+async def test_a_barrier_is_released_after_what_was_said_before_it() -> None:
+    """Acts keep the order of the events that caused them."""
+    rig = Rig(min_uptime=0.0)
+    rig.engine.post(Booted())
+    await async_eventually(lambda: rig.host.instances[A].ready)
+    rig.engine.post(Told(A, 1, status="before"))
+    rig.engine.post(BarrierReached(7))
+    assert rig.host.instances[A].status_text == "before"
+    assert rig.acts[-1] == ReleaseBarrier(7)
+
+
+async def test_a_step_that_raises_is_counted_and_supervision_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken invariant costs one event, never the others."""
+    rig = Rig(instances=2, strict=False, min_uptime=0.0)
+    rig.engine.post(Booted())
+    await async_eventually(lambda: all(one.ready for one in rig.host.instances.values()))
+    real = engine_module.step
+
+    def broken(host: Host, event: Any, now: float) -> Any:
+        if isinstance(event, Told):
+            raise AssertionError("planted")
+        return real(host, event, now)
+
+    monkeypatch.setattr(engine_module, "step", broken)
+    rig.engine.post(Told(A, 1, status="x"))
+    assert rig.engine.faults == 1
+    rig.engine.post(Exited(InstanceId("a", 1), 1, ExitStatus(code=1)))
+    assert rig.host.instances[InstanceId("a", 1)].phase is Phase.BACKOFF
+
+
+async def test_a_deadline_whose_decision_raises_does_not_hold_up_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One poisoned instance is found alone and put off; its neighbours' deadlines are met."""
+    rig = Rig(instances=5, strict=False)
+    from supervisor.core import lifecycle
+
+    real = lifecycle.due
+
+    def due(scene: Any, instance: Any) -> Any:
+        if instance.id == A:
+            raise AssertionError("planted")
+        return real(scene, instance)
+
+    monkeypatch.setattr(lifecycle, "due", due)
+    rig.engine.post(Booted())
+    await async_eventually(lambda: sum(one.ready for one in rig.host.instances.values()) == 4)
+    assert not rig.host.instances[A].ready
+    assert rig.engine.faults < 20, "it must not spin"
+    monkeypatch.setattr(lifecycle, "due", real)
+    await async_eventually(lambda: rig.host.instances[A].ready)
+
+
+async def test_an_act_or_an_observer_that_raises_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be performed or reported is our bug; it must not end the daemon."""
+    rig = Rig(strict=False, min_uptime=0.0)
+    monkeypatch.setattr(rig, "reports", None)
+    rig.engine.post(Booted())
+    await async_eventually(lambda: rig.host.instances[A].ready)
+    assert rig.engine.faults > 0
+
+
+async def test_closed_means_closed() -> None:
+    """After close no event is taken and no timer rings."""
+    rig = Rig()
+    rig.engine.post(Booted())
+    rig.engine.close()
+    revision = rig.host.revision
+    rig.engine.post(Exited(A, 1, ExitStatus(code=0)))
+    assert rig.host.revision == revision
+    assert not any(isinstance(report, Moved) and report.target is Phase.RUNNING for report in rig.reports)
