@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.manifest.load import load
+from supervisor.manifest.problems import ManifestError
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -67,14 +70,18 @@ class Source:
 
     def calls(self) -> Iterator[tuple[str, ast.Call]]:
         """Every call with the dotted name of what is called."""
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Call):
-                yield ast.unparse(node.func), node
+        yield from _calls(self.text)
 
 
 @cache
 def _parse(text: str) -> ast.Module:
     return ast.parse(text)
+
+
+@cache
+def _calls(text: str) -> tuple[tuple[str, ast.Call], ...]:
+    found = (node for node in ast.walk(_parse(text)) if isinstance(node, ast.Call))
+    return tuple((ast.unparse(node.func), node) for node in found)
 
 
 @cache
@@ -391,14 +398,14 @@ def dead_modules(everything: tuple[Source, ...], entrances: set[str]) -> set[str
             for node in ast.walk(source.tree)
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
-        todo += [other for other in code if other in named or other in set(source.imports())]
+        todo += code.keys() & (named | set(source.imports()))
     return set(code) - reached - {"supervisor"}
 
 
 def test_no_module_is_dead() -> None:
     """Whatever is shipped is used by a command, or is what workers and scripts import."""
     library = {source.module for source in sources() if source.package in {"worker", "client"}}
-    assert dead_modules(sources(), set(ENTRANCES) | library) == set()
+    assert sorted(dead_modules(sources(), set(ENTRANCES) | library)) == []
 
 
 def test_a_dead_module_is_found() -> None:
@@ -435,3 +442,20 @@ def test_the_top_level_stays_as_it_is() -> None:
 def test_a_stranger_at_the_top_is_found() -> None:
     """A new file at the top level is reported by its name."""
     assert strangers_at_the_top({"README.md", ".ci", "build", "setup.cfg"}) == {"setup.cfg"}
+
+
+EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_manifest_is_valid(path: Path) -> None:
+    """What we hand out as an example can be run."""
+    assert load(path).plan.pools
+
+
+def test_a_wrong_example_is_found(tmp_path: Path) -> None:
+    """An example with a misspelt key does not load."""
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("version: 1\npools: {a: {comand: [sleep, 1]}}\n")
+    with pytest.raises(ManifestError):
+        load(wrong)

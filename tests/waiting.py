@@ -22,7 +22,9 @@ def eventually(condition: Callable[[], T], within: float = 30.0, what: str = "")
         time.sleep(_PAUSE_SECONDS)
 
 
-async def async_eventually(condition: Callable[[], T | Awaitable[T]], within: float = 30.0, what: str = "") -> T:
+async def async_eventually(
+    condition: Callable[[], T | Awaitable[T]], within: float = 30.0, what: str = ""
+) -> T:
     """As `eventually`, for a loop that must go on turning meanwhile."""
     until = time.monotonic() + within
     while True:
