@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from supervisor.core.launch import Launch
 from supervisor.runtime.exec_helper import EXECUTING
 from supervisor.runtime.nofile import workers_limit
 from supervisor.runtime.spawn_errors import SpawnError, describe
+from supervisor.runtime.tags import tagged
 
 EXEC_HELPER = str(Path(__file__).with_name("exec_helper.py"))
 
@@ -36,13 +38,19 @@ REPORT_BYTES = 4096
 __all__ = [
     "Child",
     "SpawnError",
+    "hold_child",
     "inherit_default_signals",
     "reap",
+    "release_child",
     "signal_child",
     "spawn_failure",
     "start_child",
+    "unreaped",
     "wait_status",
 ]
+
+_unreaped: set[int] = set()
+"""The pids that stand for a `Child`. None of them can be used again before `reap`."""
 
 
 @dataclass(slots=True)
@@ -61,7 +69,7 @@ class Child:
         return self.pidfd
 
     def close(self) -> None:
-        """Close the descriptors; the process is not touched."""
+        """Close the descriptors; the process is not touched, and is still to be reaped by somebody."""
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
@@ -77,14 +85,13 @@ def start_child(
     output: int | None = None,
     environment: Mapping[str, str] | None = None,
     new_session: bool = False,
-    cgroup_procs: str | None = None,
+    tag: int | None = None,
 ) -> Child:
     """Start the program of `launch` in a process group (or session) of its own.
 
     `argv` and `environment` replace those of the launch; `output` is the descriptor for standard
-    output and error, /dev/null if None; standard input is /dev/null. `cgroup_procs` is the file by
-    which an exec helper joins a control group before anything of the worker runs; a child that
-    needs no helper is not moved, the caller does that.
+    output and error, /dev/null if None; standard input is /dev/null. `tag` is the
+    mark (see `tags`) that the child and all its descendants carry.
 
     Raises SpawnError if there is no such child. With an exec helper the program may still turn out
     not to be runnable: then the child ends at once and `spawn_failure` says why.
@@ -95,10 +102,11 @@ def start_child(
         raise SpawnError("cannot run a command without words; name a program")
     options: dict[str, Any] = {"start_new_session": True} if new_session else {"process_group": 0}
     try:
-        if needs_helper(launch):
-            return _start_through_helper(launch, argv, output, environment, options, cgroup_procs)
-        options["umask"] = -1 if launch.umask is None else launch.umask
-        return _spawn(argv, output, launch.working_directory, environment, options)
+        with tagged(tag):
+            if needs_helper(launch):
+                return _start_through_helper(launch, argv, output, environment, options)
+            options["umask"] = -1 if launch.umask is None else launch.umask
+            return _spawn(argv, output, launch.working_directory, environment, options)
     except OSError as error:
         step = "fork" if error.filename is None else "exec"
         if error.filename == launch.working_directory != argv[0]:
@@ -154,12 +162,28 @@ def _spawn(
     # A Popen whose end is unknown waits for its process when it is collected, and would reap it.
     process.returncode = 0
     try:
-        return Child(process.pid, os.pidfd_open(process.pid, os.O_NONBLOCK))
+        return hold_child(process.pid)
     except OSError:
         # Without a descriptor it could not be watched. It is our child and unreaped: the pid is its own.
         os.killpg(process.pid, signal.SIGKILL)
         os.waitid(os.P_PID, process.pid, os.WEXITED)
         raise
+
+
+def hold_child(pid: int) -> Child:
+    """A process that came to this one by fork or by the death of its parent, as a `Child`.
+
+    The caller has made sure that the pid is the process that is meant, and checks it again
+    afterwards. Raises OSError if there is no such process or no descriptor is left.
+    """
+    child = Child(pid, os.pidfd_open(pid, os.O_NONBLOCK))
+    _unreaped.add(pid)
+    return child
+
+
+def unreaped() -> AbstractSet[int]:
+    """The pids of all children that were started or held and are not reaped yet."""
+    return _unreaped
 
 
 def _start_through_helper(
@@ -168,7 +192,6 @@ def _start_through_helper(
     output: int | None,
     environment: Mapping[str, str],
     options: Mapping[str, Any],
-    cgroup_procs: str | None,
 ) -> Child:
     identity = None if _is_own(launch) else launch.identity
     plan = {
@@ -181,7 +204,6 @@ def _start_through_helper(
         "oom_score_adjust": launch.oom_score_adjust,
         "limits": dict(launch.limits),
         "watchdog": "WATCHDOG_USEC" in environment,
-        "cgroup": cgroup_procs,
     }
     report, report_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -240,12 +262,18 @@ def reap(child: Child) -> ExitStatus:
     try:
         result = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOHANG)
     except ChildProcessError:
-        child.close()
+        release_child(child)
         return ExitStatus()
     if result is None:
         raise BlockingIOError(errno.EAGAIN, f"cannot reap process {child.pid}: it is still alive")
-    child.close()
+    release_child(child)
     return _status(result)
+
+
+def release_child(child: Child) -> None:
+    """Be done with a child without reaping it: its pid stands for nothing here any more."""
+    _unreaped.discard(child.pid)
+    child.close()
 
 
 def _status(result: os.waitid_result) -> ExitStatus:

@@ -52,10 +52,6 @@ def become(plan: dict[str, Any], step: list[str]) -> None:
     """
     step[0] = "signals"
     reset_signals()
-    if plan.get("cgroup"):
-        step[0] = "cgroup"
-        with open(plan["cgroup"], "w") as file:
-            file.write("0")
     if plan["oom_score_adjust"] is not None:
         step[0] = "oom_score_adjust"
         with open("/proc/self/oom_score_adj", "w") as file:

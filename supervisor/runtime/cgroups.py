@@ -1,0 +1,181 @@
+"""One control group (v2) for each generation: the only fence that no fork escapes.
+
+Decides where such groups may be made, and makes, reads, kills and removes them. Only tracks and
+kills: it enables no controller and sets no limit, so it works in a hierarchy without controllers and
+beside a systemd that owns the rest. Kernel: Documentation/admin-guide/cgroup-v2.rst.
+"""
+
+import logging
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from supervisor.runtime.procfs import read_cgroup
+
+log = logging.getLogger(__name__)
+
+_WRITE = os.O_WRONLY | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Cgroup:
+    """The control group of one generation. `directory` is where it is mounted, `path` how /proc names it."""
+
+    directory: str
+    path: str
+
+    @property
+    def procs(self) -> str:
+        """The file by which a process joins: "0" means the one that writes."""
+        return f"{self.directory}/cgroup.procs"
+
+    def add(self, pid: int) -> None:
+        """Move a process in. Raises OSError if it is gone or may not be moved."""
+        _write(self.procs, str(pid))
+
+    def members(self) -> list[int]:
+        """The processes in it and below it; zombies are not among them."""
+        found: list[int] = []
+        for directory, _, files in os.walk(self.directory):
+            if "cgroup.procs" in files:
+                with suppress(OSError):
+                    # "0" stands for a process of another pid namespace.
+                    found.extend(pid for pid in map(int, _read(f"{directory}/cgroup.procs").split()) if pid)
+        return found
+
+    def is_populated(self) -> bool:
+        """Whether anything lives in it or below it."""
+        try:
+            return b"populated 1" in _read(f"{self.directory}/cgroup.events")
+        except OSError:
+            return False
+
+    def kill(self) -> bool:
+        """SIGKILL everything in it, concurrent forks included; False where that cannot be (before 5.14)."""
+        try:
+            _write(f"{self.directory}/cgroup.kill", "1")
+        except OSError:
+            return False
+        return True
+
+    def out_of_memory_kills(self) -> int:
+        """How many of its processes the kernel killed for want of memory; 0 without a memory controller."""
+        try:
+            lines = _read(f"{self.directory}/memory.events").splitlines()
+        except OSError:
+            return 0
+        return sum(int(line.split()[1]) for line in lines if line.startswith(b"oom_kill "))
+
+    def remove(self) -> bool:
+        """Remove it, and what its members made below it; False while something lives in it."""
+        with suppress(OSError):
+            for directory, _, _ in os.walk(self.directory, topdown=False):
+                os.rmdir(directory)
+        return not os.path.exists(self.directory)
+
+
+@dataclass(slots=True)
+class Cgroups:
+    """The part of the hierarchy that is ours: `directory`/pitboss-TOKEN, with a group for each generation."""
+
+    directory: str
+    path: str
+    reason: str = ""
+    _lingering: list[Cgroup] = field(default_factory=list)
+
+    def create(self, name: str) -> Cgroup:
+        """Make the group of one generation. Raises OSError if the kernel refuses."""
+        with suppress(FileExistsError):
+            os.mkdir(self.directory)
+        name = name.replace("/", "_")
+        group = Cgroup(f"{self.directory}/{name}", f"{self.path}/{name}")
+        os.mkdir(group.directory)
+        return group
+
+    def remove(self, group: Cgroup) -> None:
+        """Remove a group. One that is not empty yet is tried again with the next."""
+        self._lingering = [one for one in [*self._lingering, group] if not one.remove()]
+
+    def close(self) -> None:
+        """Remove what is empty."""
+        self._lingering = [one for one in self._lingering if not one.remove()]
+        with suppress(OSError):
+            os.rmdir(self.directory)
+
+
+def find_cgroups(token: str) -> Cgroups | None:
+    """Where control groups may be made; None (with a log line that says why) where they may not.
+
+    systemd owns the hierarchy, and lets others write only below a unit with `Delegate=`. Without
+    systemd whoever can write may.
+    """
+    own, mount = read_cgroup(os.getpid()), _find_mount()
+    if own is None or mount is None:
+        log.info("cannot use control groups: no cgroup2 is mounted; process groups and tags are used")
+        return None
+    point, root = mount
+    relative = os.path.relpath(own, root)
+    if relative.startswith(".."):
+        log.info("cannot use control groups: %s lies outside of the mount %s; tags are used", own, point)
+        return None
+    for place in dict.fromkeys((relative, os.path.dirname(relative) or ".")):
+        directory = os.path.normpath(os.path.join(point, place))
+        reason = _why_allowed(directory, is_own=place == relative)
+        if reason:
+            path = os.path.normpath(os.path.join(root, place))
+            name = f"pitboss-{token}"
+            return Cgroups(os.path.join(directory, name), os.path.join(path, name), reason)
+    log.info("cannot use control groups: %s is not delegated to this process; tags are used", own)
+    return None
+
+
+def _why_allowed(directory: str, *, is_own: bool) -> str:
+    """Why groups may be made in a directory; empty if not.
+
+    With DelegateSubgroup= the daemon sits in a leaf, and the unit above it carries the mark; a leaf
+    that is merely writable says nothing about the group above.
+    """
+    if not os.access(directory, os.W_OK) or not os.access(f"{directory}/cgroup.procs", os.W_OK):
+        return ""
+    for attribute in ("trusted.delegate", "user.delegate"):
+        with suppress(OSError):
+            if os.getxattr(directory, attribute) == b"1":
+                return f"delegated ({attribute})"
+    if not is_own:
+        return ""
+    if not os.path.isdir("/run/systemd/system"):
+        return "writable, and systemd does not run here"
+    # systemd gives the directory to User= only where it delegates; the trusted mark is root's to read.
+    if os.geteuid() != 0 and os.stat(directory).st_uid == os.geteuid():
+        return "owned by this user"
+    return ""
+
+
+def _find_mount() -> tuple[str, str] | None:
+    """The mount point of cgroup v2 and which path of the hierarchy it shows; proc_pid_mountinfo(5)."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        for line in file:
+            before, _, after = line.partition(b" - ")
+            if after.startswith(b"cgroup2 "):
+                fields = before.split()
+                return _unescape(fields[4]), _unescape(fields[3])
+    return None
+
+
+def _unescape(field_: bytes) -> str:
+    for code, character in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
+        field_ = field_.replace(code, character)
+    return os.fsdecode(field_)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
+
+
+def _write(path: str, text: str) -> None:
+    descriptor = os.open(path, _WRITE)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,120 @@
+"""Read about processes in /proc: who is whose parent, group and session, since when, and with what mark.
+
+Every answer is a snapshot and may be out of date when it arrives; a process that is gone or may not
+be looked at answers None. What follows from an answer is not decided here. Format: proc(5).
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+ENVIRON_BYTES = 128 * 1024
+"""At most this much of an environment is searched. The marker is put in front of it."""
+
+ANCESTORS = 256
+"""No chain of parents is followed for longer: it may change while it is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """One line of /proc/PID/stat. `started` is clock ticks since boot; with the pid it is an identity."""
+
+    pid: int
+    state: str
+    parent: int
+    group: int
+    session: int
+    started: int
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can still run: not a zombie, not dead."""
+        return self.state not in "ZX"
+
+
+def read_stat(pid: int) -> Stat | None:
+    """How a process stands, or None if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except OSError:
+        return None
+    # The name in parentheses may hold anything, also a parenthesis.
+    fields = text.rpartition(b")")[2].split()
+    if len(fields) < 20:
+        return None
+    state, parent, group, session = fields[:4]
+    return Stat(pid, state.decode("ascii"), int(parent), int(group), int(session), int(fields[19]))
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of all threads of a process, zombies included.
+
+    The list of another process may miss one while its siblings end; ask again to be sure. That of
+    this process is exact as long as nobody reaps meanwhile.
+    """
+    found: list[int] = []
+    directory = f"/proc/{pid}/task"
+    try:
+        threads = os.listdir(directory)
+    except OSError:
+        return found
+    for thread in threads:
+        try:
+            with open(f"{directory}/{thread}/children", "rb") as file:
+                found.extend(map(int, file.read().split()))
+        except FileNotFoundError:
+            if not _lists_children():
+                return _children_the_slow_way(pid)
+        except OSError:
+            continue
+    return found
+
+
+def _lists_children() -> bool:
+    """Whether the kernel has the file; it may be built without it (CONFIG_PROC_CHILDREN)."""
+    return os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+
+
+def _children_the_slow_way(pid: int) -> list[int]:
+    stats = (read_stat(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    return [stat.pid for stat in stats if stat is not None and stat.parent == pid]
+
+
+def ancestors_of(pid: int) -> Iterator[int]:
+    """The process itself, its parent, and so on upwards."""
+    for _ in range(ANCESTORS):
+        yield pid
+        stat = read_stat(pid)
+        if stat is None or stat.parent <= 0:
+            return
+        pid = stat.parent
+
+
+def read_variable(pid: int, name: str) -> str | None:
+    """A variable of the environment that a process was started with; None too if it may not be read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+            block = b"\0" + file.read(ENVIRON_BYTES)
+    except OSError:
+        return None
+    start = block.find(b"\0" + name.encode() + b"=")
+    if start < 0:
+        return None
+    return block[start + len(name) + 2 :].partition(b"\0")[0].decode("utf-8", "replace")
+
+
+def last_pid() -> int:
+    """The pid that was given out last in this pid namespace; the last field of /proc/loadavg."""
+    with open("/proc/loadavg", "rb") as file:
+        return int(file.read().split()[-1])
+
+
+def read_cgroup(pid: int) -> str | None:
+    """The path of a process in the cgroup v2 hierarchy, as /proc shows it to this process."""
+    try:
+        with open(f"/proc/{pid}/cgroup", "rb") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return None
+    return next((os.fsdecode(line[3:]) for line in lines if line.startswith(b"0::")), None)

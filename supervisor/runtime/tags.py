@@ -1,0 +1,66 @@
+"""A mark on a process that every descendant carries, whatever it does to its environment, session or user.
+
+The kernel keeps a limit that it has not looked at since Linux 2.4.25: RLIMIT_LOCKS (getrlimit(2)). It is
+inherited over fork, exec and setuid like the others, and anybody may read it in /proc/PID/limits. A
+soft limit of some 2**62 locks is therefore a number that goes with a tree of processes and changes
+nothing for them. A process can shed it on purpose, so it is one evidence among others; who draws
+which conclusion from it is the business of `containment`.
+"""
+
+import resource
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+RLIMIT_LOCKS = 10
+"""From asm-generic/resource.h; the `resource` module has no name for it."""
+
+_LINE = b"Max file locks"
+_SERIAL_BITS = 32
+_FAMILY_BITS = 29
+_BASE = 1 << (_SERIAL_BITS + _FAMILY_BITS)
+"""Tags lie between 2**61 and 2**62: far above any limit that somebody meant."""
+
+
+def new_family() -> int:
+    """A random number that tells the tags of one daemon from those of another."""
+    return secrets.randbits(_FAMILY_BITS)
+
+
+def make_tag(family: int, serial: int) -> int:
+    """The tag of the `serial`-th tree of a daemon."""
+    return _BASE | family << _SERIAL_BITS | serial & ((1 << _SERIAL_BITS) - 1)
+
+
+def family_of(tag: int) -> int | None:
+    """Which daemon's tag it is; None for a number that is no tag."""
+    return (tag ^ _BASE) >> _SERIAL_BITS if _BASE <= tag < _BASE << 1 else None
+
+
+@contextmanager
+def tagged(tag: int | None) -> Iterator[None]:
+    """What is forked in the body carries the tag; nothing, where there is none or a hard limit forbids it."""
+    if tag is None:
+        yield
+        return
+    soft, hard = resource.getrlimit(RLIMIT_LOCKS)
+    if hard != resource.RLIM_INFINITY:
+        yield
+        return
+    resource.setrlimit(RLIMIT_LOCKS, (tag, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(RLIMIT_LOCKS, (soft, hard))
+
+
+def read_tag(pid: int) -> int | None:
+    """The tag that a process (or a zombie) carries; None if it has none or is gone."""
+    try:
+        with open(f"/proc/{pid}/limits", "rb") as file:
+            text = file.read()
+    except OSError:
+        return None
+    start = text.find(_LINE)
+    words = text[start + len(_LINE) :].split(None, 1) if start >= 0 else []
+    return int(words[0]) if words and words[0].isdigit() else None
