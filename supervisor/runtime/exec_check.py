@@ -49,9 +49,11 @@ class CommandRun:
                 environment={**launch.environment, "PITBOSS_CHECK": kind},
                 new_session=True,
             )
-        except (SpawnError, OSError) as error:
+        except BaseException as error:
             os.close(self._output)
-            raise CheckError(str(error)) from error
+            if isinstance(error, SpawnError | OSError):
+                raise CheckError(str(error)) from error
+            raise
         finally:
             os.close(write_end)
         self.ended: asyncio.Future[str | None] = self._loop.create_future()
