@@ -71,7 +71,7 @@ def commands(text: str) -> Iterator[list[str]]:
     """Every command line that a `console` block shows after its prompt."""
     for language, body in FENCE.findall(text):
         if language == "console":
-            for line in body.splitlines():
+            for line in body.replace("\\\n", " ").splitlines():
                 if line.strip().startswith(("$ ", "# ")):
                     yield shlex.split(line.strip()[2:], comments=True)
 
