@@ -1,0 +1,47 @@
+"""`pitbossctl shutdown`: the end of the host, in order and within its deadline."""
+
+from dataclasses import replace
+
+import click
+
+from supervisor.cli.ctl.durations import duration
+from supervisor.cli.ctl.settings import EXIT_REACHED, print_json, settings, verb
+from supervisor.cli.ctl.text import Span, clean
+from supervisor.cli.ctl.verbs import no_wait_option, urgency_of, urgency_options
+from supervisor.cli.ctl.wishes import Asked, await_operations
+
+
+@verb(
+    examples=("pitbossctl shutdown", "pitbossctl shutdown --deadline 2m", "pitbossctl shutdown --now"),
+    exit_codes=(
+        "everything is down and pitbossd has ended",
+        "something outlived SIGKILL, or not within --timeout",
+    ),
+)
+@urgency_options
+@click.option(
+    "--deadline",
+    type=duration,
+    metavar="DURATION",
+    help="Everything must be down by then; the windows are scaled to fit. Default: the manifest's.",
+)
+@no_wait_option
+def shutdown(now: bool, kill: bool, deadline: float | None, no_wait: bool) -> None:
+    """Stop every pool in order, and end pitbossd.
+
+    All pools are told to drain at once; then dependents go before what they depend on. Asking again only
+    ever speeds up. Under systemd, systemctl stop pitbossd does the same and keeps systemd informed; after
+    this command, the unit's Restart= decides whether pitbossd comes back.
+    """
+    options = settings()
+    with options.client() as client:
+        answer = dict(client.shutdown(urgency=urgency_of(now, kill), deadline_seconds=deadline))
+        pinned = replace(options, socket=client.address.socket, url=client.address.url)
+    if no_wait:
+        if options.json:
+            print_json(answer, options)
+        else:
+            options.screen().say([(Span(clean(answer.get("id"))),)])
+        raise click.exceptions.Exit(EXIT_REACHED)
+    code = await_operations("shutdown", Asked({None: answer}, []), pinned, lost_is_end=True)
+    raise click.exceptions.Exit(code)
