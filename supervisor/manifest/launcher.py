@@ -1,0 +1,198 @@
+"""From the model of a pool to what one generation of an instance looks like.
+
+Decides the command, the environment, the directories and the probes of each generation. Templates
+were read when the manifest was loaded, and `trouble` has rendered all of them once: `launch` does not
+fail, asks nobody and reads no file.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from supervisor.core.launch import (
+    CheckTarget,
+    ExecCheck,
+    HttpCheck,
+    Identity,
+    Launch,
+    LogFormat,
+    LogPolicy,
+    TcpCheck,
+)
+from supervisor.manifest import model
+from supervisor.manifest.addresses import host_port, http_url
+from supervisor.manifest.templates import Scope, Template, parse
+
+_LATE_GENERATION = 10**9
+"""A generation that no worker reaches: what is a good address in the first and in this one always is."""
+
+
+class Environment(dict[str, str]):
+    """The variables of a worker. Its repr names none of their values: some are secret."""
+
+    def __repr__(self) -> str:
+        return f"<environment of {len(self)} variables>"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A check before its templates are filled in. `headers` and `method` are those of an HTTP check."""
+
+    kind: Literal["http", "tcp", "exec"]
+    words: tuple[Template, ...]
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    unix_socket: Template | None = None
+
+    def at(self, scope: Scope) -> CheckTarget:
+        """The check of one generation."""
+        first = self.words[0].render(scope)
+        if self.kind == "exec":
+            return ExecCheck(tuple(word.render(scope) for word in self.words))
+        if self.kind == "tcp":
+            host, port = host_port(first)
+            return TcpCheck(host, port)
+        unix_socket = None if self.unix_socket is None else self.unix_socket.render(scope)
+        return HttpCheck(first, self.method, self.headers, unix_socket)
+
+    def validate(self, scope: Scope) -> None:
+        """Raise `ValueError` where the address makes no sense for this generation."""
+        if self.kind == "http":
+            http_url(self.words[0].render(scope))
+        elif self.kind == "tcp":
+            host_port(self.words[0].render(scope))
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """Renders the generations of one pool. `base` is everything of the environment that never differs."""
+
+    pool: str
+    revision: str
+    directory: str
+    log_directory: Template
+    command: tuple[Template, ...]
+    working_directory: Template
+    base: Mapping[str, str] = field(repr=False)
+    varying: tuple[tuple[str, Template], ...] = field(repr=False)
+    checks: Mapping[str, Check] = field(repr=False)
+    identity: Identity | None
+    settings: model.Pool = field(repr=False)
+
+    def launch(self, index: int, generation: int) -> Launch:
+        """Everything that is needed to start one generation."""
+        scope = Scope(self.pool, index, generation)
+        settings = self.settings
+        checks = {name: check.at(scope) for name, check in self.checks.items()}
+        return Launch(
+            argv=tuple(word.render(scope) for word in self.command),
+            environment=self.environment(scope),
+            working_directory=self._absolute(self.working_directory.render(scope)),
+            logs=LogPolicy(
+                self._absolute(self.log_directory.render(scope)),
+                settings.logs.max_bytes,
+                settings.logs.keep,
+                LogFormat(settings.logs.format),
+                settings.logs.rate_limit,
+            ),
+            identity=self.identity,
+            umask=settings.umask,
+            nice=settings.nice,
+            oom_score_adjust=settings.oom_score_adjust,
+            limits=limits(settings.limits),
+            watchdog_seconds=settings.watchdog,
+            readiness=checks.get("readiness"),
+            liveness=checks.get("liveness"),
+            drain=checks.get("drain"),
+            until=checks.get("until"),
+        )
+
+    def environment(self, scope: Scope) -> Environment:
+        """The variables of one generation."""
+        environment = Environment(self.base)
+        for name, template in self.varying:
+            environment[name] = template.render(scope)
+        environment["PITBOSS_POOL"] = self.pool
+        environment["PITBOSS_INSTANCE"] = scope.instance
+        environment["PITBOSS_INDEX"] = str(scope.index)
+        environment["PITBOSS_GENERATION"] = str(scope.generation)
+        environment["PITBOSS_REVISION"] = self.revision
+        return environment
+
+    def trouble(self, instances: int) -> Iterator[tuple[str, str]]:
+        """The checks whose address is wrong for some instance, each with the sentence that says so."""
+        for name, check in self.checks.items():
+            if check.kind == "exec" or check.words[0].constant:
+                continue
+            for index in range(instances):
+                error = _first_error(check, self.pool, index)
+                if error is not None:
+                    yield name, error
+                    break
+
+    def _absolute(self, path: str) -> str:
+        return os.path.normpath(os.path.join(self.directory, path))
+
+
+def _first_error(check: Check, pool: str, index: int) -> str | None:
+    for generation in (1, _LATE_GENERATION):
+        scope = Scope(pool, index, generation)
+        try:
+            check.validate(scope)
+        except ValueError as error:
+            whose = scope.instance if generation == 1 else f"{scope.instance} in generation {generation}"
+            return f'{error}, found "{check.words[0].render(scope)[:60]}" for {whose}'
+    return None
+
+
+def checks_of(pool: model.Pool, directory: str) -> dict[str, Check]:
+    """The checks that a pool asks for: readiness, liveness, drain and until.
+
+    A relative path of a unix socket is taken from `directory`.
+    """
+    drain = pool.drain
+    blocks = {
+        "readiness": pool.readiness,
+        "liveness": pool.liveness,
+        "drain": drain,
+        "until": drain.until if drain else None,
+    }
+    checks: dict[str, Check] = {}
+    for name, block in blocks.items():
+        if block is None:
+            continue
+        if block.http is not None:
+            checks[name] = _http(block.http, "POST" if name == "drain" else "GET", directory)
+        elif not isinstance(block, model.Drain) and block.tcp is not None:
+            checks[name] = Check("tcp", (parse(block.tcp),))
+        elif block.exec is not None:
+            checks[name] = Check("exec", tuple(parse(word) for word in block.exec))
+    return checks
+
+
+def limits(block: model.Limits) -> dict[str, tuple[int, int]]:
+    """Resource limits by their name in `resource`, without the prefix."""
+    named = {
+        "NOFILE": block.nofile,
+        "NPROC": block.nproc,
+        "CORE": block.core,
+        "MEMLOCK": block.memlock,
+        "STACK": block.stack,
+        "DATA": block.data,
+        "AS": block.address_space,
+        "FSIZE": block.fsize,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def constant(text: str) -> Template:
+    """A text that is no template, whatever it looks like."""
+    return Template(text, (text,))
+
+
+def _http(request: model.HttpRequest, method: str, directory: str) -> Check:
+    unix_socket = None if request.unix_socket is None else parse(request.unix_socket)
+    if unix_socket is not None and not unix_socket.source.startswith("/"):
+        unix_socket = Template(unix_socket.source, (f"{directory}/", *unix_socket.parts))
+    return Check("http", (parse(request.url),), request.method or method, dict(request.headers), unix_socket)
