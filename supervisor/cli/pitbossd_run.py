@@ -31,13 +31,15 @@ from supervisor.core.launch import Launch
 from supervisor.core.state import Host, create
 from supervisor.manifest.load import Manifest
 from supervisor.runtime.checks import Checks
-from supervisor.runtime.containment import detect
+from supervisor.runtime.containment import choose_containment
 from supervisor.runtime.engine import Engine
+from supervisor.runtime.log_files import check_directory
+from supervisor.runtime.nofile import raise_nofile
 from supervisor.runtime.notify import NotifySocketError, NotifySockets
-from supervisor.runtime.output import Output, check_directory
+from supervisor.runtime.output import Output
 from supervisor.runtime.processes import Processes
 from supervisor.store.journal import Journal, JournalError
-from supervisor.telemetry import logs
+from supervisor.telemetry.logs import configure
 from supervisor.telemetry.metrics import Metrics
 from supervisor.telemetry.move_log import MoveLog
 
@@ -56,7 +58,7 @@ class CannotStartError(Exception):
 
 def run_daemon(manifest: Manifest, log_format: str, log_level: str) -> int:
     """Run until the host is shut down; the exit code. Raises `CannotStartError`."""
-    logs.configure(level=log_level, form=log_format)
+    configure(level=log_level, form=log_format)
     _prepare_directories(manifest)
     lock = _lock(manifest.runtime_directory / "pitbossd.lock")
     try:
@@ -66,7 +68,6 @@ def run_daemon(manifest: Manifest, log_format: str, log_level: str) -> int:
     try:
         return asyncio.run(Daemon(manifest, journal).run())
     finally:
-        journal.close()
         os.close(lock)
 
 
@@ -168,14 +169,15 @@ class Daemon:
             launch=manifest.launch,
             output=self._output,
             worker_environment=self._worker_environment,
-            containment=detect(),
+            containment=choose_containment(),
         )
         self._checks = Checks(post=self._post, launch=manifest.launch)
         self._metrics = Metrics(
             version=__version__,
             main_pids=self._processes.main_pids,
-            log_counters=self._output.counters,
+            log_counters=self._output.pool_counters,
             notify_drops=self._notify.drops,
+            faults=lambda: self.engine.faults,
         )
         self.engine = Engine(
             host,
@@ -194,7 +196,7 @@ class Daemon:
             self,
             unix=manifest.control.unix,
             http=manifest.control.http,
-            metrics=self._metrics,
+            metrics=lambda: self._metrics.render()[0],
             history=self._journal,
         )
 
@@ -268,6 +270,7 @@ class Daemon:
         reason = await self._journal.durable()
         if reason is not None:
             log.error("cannot write the journal: %s", reason)
+        await self._journal.close()
         self.engine.close()
         await self._checks.close()
         self._processes.close()
