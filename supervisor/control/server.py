@@ -1,0 +1,167 @@
+"""The control plane on its sockets: start, and stop without leaving a client without an answer.
+
+uvicorn's protocol serves the connections; its `Server` is not used. That one wakes up ten times a
+second, takes over the signal handlers, and ends the process when it cannot bind.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from supervisor import __version__
+from supervisor.control import app
+from supervisor.control.clock import WallClock
+from supervisor.control.listeners import BACKLOG, ControlError, bind_tcp, bind_unix
+from supervisor.control.peers import Gatekeeper
+from supervisor.control.plane import History, Plane
+from supervisor.control.port import EnginePort
+from supervisor.control.protocol import BoundedProtocol, Limits
+from supervisor.control.render import Renderer
+from supervisor.control.replays import Replays
+from supervisor.control.waiting import WaitingRoom
+
+__all__ = ["ControlError", "ControlServer", "Limits"]
+
+log = logging.getLogger(__name__)
+
+FAREWELL_SECONDS = 2.0
+"""How long a stop waits for the answers that are on their way."""
+
+
+@dataclass(slots=True)
+class _Listener:
+    """One listening socket. Each has its own connections: a flood on TCP must not lock out the operator."""
+
+    server: asyncio.Server
+    state: ServerState
+
+
+class ControlServer:
+    """Serves one engine over a unix socket and, if asked, over TCP. Make it inside the running loop.
+
+    `metrics` renders the metrics (its type is `metrics_content_type`), `live` answers `/livez`,
+    `history` knows the operations of earlier lives. `started_at` is when the daemon began, in the
+    engine's monotonic seconds; by default now.
+    """
+
+    def __init__(  # noqa: PLR0913  each is one wire that the composition root connects
+        self,
+        engine: EnginePort,
+        *,
+        unix: Path,
+        version: str = __version__,
+        unix_mode: int = 0o660,
+        http: tuple[str, int] | None = None,
+        metrics: Callable[[], bytes] = bytes,
+        metrics_content_type: str = "text/plain; version=0.0.4; charset=utf-8",
+        live: Callable[[], bool] = lambda: True,
+        history: History | None = None,
+        started_at: float | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._unix = unix
+        self._unix_mode = unix_mode
+        self._http = http
+        self._limits = limits or Limits()
+        self._waiting = WaitingRoom(engine)
+        plane = Plane(
+            engine=engine,
+            renderer=Renderer(engine, version, engine.now() if started_at is None else started_at),
+            waiting=self._waiting,
+            replays=Replays(),
+            gatekeeper=Gatekeeper(unix),
+            clock=WallClock(engine.now),
+            metrics=metrics,
+            metrics_content_type=metrics_content_type,
+            live=live,
+            history=history,
+        )
+        self._config = Config(
+            app.build(plane),
+            loop="none",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            interface="asgi3",
+            workers=1,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=int(self._limits.idle_seconds),
+        )
+        self._config.load()
+        self._listeners: list[_Listener] = []
+        self._placed: tuple[int, int] | None = None
+        self.http_address: tuple[str, int] | None = None
+
+    async def start(self) -> None:
+        """Listen; raises `ControlError` and leaves nothing behind if that cannot be."""
+        try:
+            await self._serve(bind_unix(self._unix, self._unix_mode))
+            found = os.stat(self._unix)
+            self._placed = (found.st_dev, found.st_ino)
+            if self._http is not None:
+                listener = bind_tcp(*self._http)
+                host, port = listener.getsockname()[:2]
+                self.http_address = (host, port)
+                await self._serve(listener)
+        except BaseException:
+            await self.stop()
+            raise
+        log.info("control plane listens on %s%s", self._unix, self._also())
+
+    async def stop(self) -> None:
+        """Take no more connections, answer what was asked, close; remove the socket if it is still ours."""
+        for listener in self._listeners:
+            listener.server.close()
+        self._remove_socket()
+        self._waiting.close()
+        connections = [one for listener in self._listeners for one in listener.state.connections]
+        for connection in connections:
+            connection.shutdown()
+        tasks = [one for listener in self._listeners for one in listener.state.tasks]
+        if tasks:
+            await asyncio.wait(tasks, timeout=FAREWELL_SECONDS)
+        for listener in self._listeners:
+            for connection in list(listener.state.connections):
+                connection.transport.abort()
+        # The transports report their end in the next turn; a task must see it before it is cancelled.
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._listeners.clear()
+
+    async def _serve(self, listener: socket.socket) -> None:
+        state = ServerState()
+
+        def protocol() -> BoundedProtocol:
+            return BoundedProtocol(self._config, state, self._limits)
+
+        server = await asyncio.get_running_loop().create_server(protocol, sock=listener, backlog=BACKLOG)
+        self._listeners.append(_Listener(server, state))
+
+    def _remove_socket(self) -> None:
+        if self._placed is None:
+            return
+        try:
+            found = os.lstat(self._unix)
+            if (found.st_dev, found.st_ino) == self._placed:
+                os.unlink(self._unix)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.warning("cannot remove %s: %s; the next start replaces it", self._unix, error.strerror)
+        self._placed = None
+
+    def _also(self) -> str:
+        return "" if self.http_address is None else " and on {}:{}".format(*self.http_address)
