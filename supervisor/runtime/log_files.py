@@ -42,7 +42,7 @@ _FILE_MODE: Final = 0o640
 _DIRECTORY_MODE: Final = 0o750
 
 
-def check_directory(path: str) -> str | None:
+def check_directory(path: str | os.PathLike[str]) -> str | None:
     """Make a log directory if it is missing, and try to write in it; the problem as a sentence, or None."""
     probe = os.path.join(path, f".pitboss-{os.getpid()}")
     try:

@@ -129,7 +129,7 @@ class HumanForm(logging.Formatter):
             text = escape(record.getMessage(), 4000)
         else:
             who = str(fields.get("instance") or fields.get("target") or "")
-            text = f"{escape(who):<18} {_SENTENCES.get(event, _other)(event, fields)}"
+            text = escape(f"{escape(who):<18} {_SENTENCES.get(event, _other)(event, fields)}", 4000)
         text = self._paint(text, next((code for least, code in self._COLOURS if record.levelno >= least), ""))
         lines = [f"{self._paint(clock, '2')}  {text}"]
         if record.exc_info:

@@ -39,7 +39,8 @@ from supervisor.core.plan import HostPlan, PoolPlan
 from supervisor.core.state import Host, Instance, Operation, OperationState, create
 from supervisor.telemetry import log_stream
 from supervisor.telemetry.log_forms import TEXT_LIMIT, escape, quoted, span
-from supervisor.telemetry.logs import ENDED_OPERATIONS_KEPT, Form, MoveLog, configure
+from supervisor.telemetry.logs import Form, configure
+from supervisor.telemetry.move_log import ENDED_OPERATIONS_KEPT, MoveLog
 from tests.waiting import async_eventually
 
 ONE = InstanceId("emails", 1)
@@ -90,7 +91,7 @@ def test_a_move_as_an_object() -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", body.pop("time"))
     assert body == {
         "level": "info",
-        "logger": "supervisor.telemetry.logs",
+        "logger": "supervisor.telemetry.move_log",
         "event": "moved",
         "instance": "emails/1",
         "generation": 4,
