@@ -1,0 +1,241 @@
+"""The evidence by itself: tags, markers, control groups, and what is read from /proc."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.core.identity import InstanceId
+from supervisor.runtime.cgroups import Cgroups, find_cgroups
+from supervisor.runtime.containment import MARKER, Containment
+from supervisor.runtime.procfs import ancestors_of, children_of, read_stat, read_variable
+from supervisor.runtime.tags import family_of, make_tag, new_family, read_tag, tagged
+from tests.runtime.process_harness import ME, PYTHON, is_alive
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def cgroups() -> Iterator[Cgroups]:
+    """Control groups of this test alone."""
+    found = find_cgroups(f"test-{os.getpid()}")
+    if found is None:
+        pytest.skip("no control groups may be made here")
+    yield found
+    found.close()
+    assert not Path(found.directory).exists()
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """A process to look at."""
+    process = subprocess.Popen(["sleep", "1000"], env={"FIRST": "x", "EMPTY": "", MARKER: "some=thing"})
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_tags_are_told_apart() -> None:
+    """A tag names its family, differs by serial, and no ordinary limit looks like one."""
+    family = new_family()
+    tags = {make_tag(family, serial) for serial in range(1000)}
+    assert len(tags) == 1000
+    assert {family_of(tag) for tag in tags} == {family}
+    assert max(tags) < 2**63
+    for number in (0, 1024, 2**31, 2**60, 2**63 - 1, 2**64 - 1):
+        assert family_of(number) is None
+
+
+def test_a_tag_survives_everything_but_the_wish_to_shed_it() -> None:
+    """Fork, exec, an empty environment and a new session keep it; this process does not carry it."""
+    tag = make_tag(new_family(), 7)
+    script = (
+        "import os\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    os.execve('/bin/cat', ['cat', '/proc/self/limits'], {})\n"
+        "os.wait()\n"
+    )
+    with tagged(tag):
+        output = subprocess.run([PYTHON, "-I", "-S", "-c", script], capture_output=True, check=True).stdout
+    assert str(tag).encode() in output
+    assert read_tag(os.getpid()) != tag
+
+
+def test_a_hard_limit_forbids_tags() -> None:
+    """Where the hard limit is no longer unlimited nothing is tagged, and nothing fails."""
+    script = (
+        "import resource; from supervisor.runtime.tags import *; import os\n"
+        "resource.setrlimit(10, (5, 5))\n"
+        "with tagged(make_tag(1, 1)): assert read_tag(os.getpid()) == 5\n"
+    )
+    environment = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+
+
+def test_reading_about_a_process(sleeper: subprocess.Popen[bytes]) -> None:
+    """Parent, group, session, start, variables and ancestors are what they are; for nobody they are None."""
+    stat = read_stat(sleeper.pid)
+    assert stat is not None
+    assert (stat.parent, stat.group, stat.session) == (os.getpid(), os.getpgid(0), os.getsid(0))
+    assert stat.is_alive
+    assert stat.started > 0
+    assert sleeper.pid in children_of(os.getpid())
+    assert list(ancestors_of(sleeper.pid))[:2] == [sleeper.pid, os.getpid()]
+    eventually(lambda: read_variable(sleeper.pid, "FIRST") == "x")
+    assert read_variable(sleeper.pid, MARKER) == "some=thing"
+    assert read_variable(sleeper.pid, "EMPTY") == ""
+    assert read_variable(sleeper.pid, "RST") is None
+    nobody = 2**22 + 1
+    assert read_stat(nobody) is None
+    assert children_of(nobody) == []
+    assert read_variable(nobody, "X") is None
+    assert read_tag(nobody) is None
+
+
+def test_children_without_the_kernels_list(
+    monkeypatch: pytest.MonkeyPatch, sleeper: subprocess.Popen[bytes]
+) -> None:
+    """On a kernel without the list of children the whole of /proc is read instead."""
+    from supervisor.runtime import procfs
+
+    real = open
+
+    def without(path: str, *rest: object, **options: object) -> object:
+        if str(path).endswith("/children"):
+            raise FileNotFoundError(path)
+        return real(path, *rest, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(procfs, "open", without, raising=False)
+    monkeypatch.setattr(procfs, "_lists_children", lambda: False)
+    assert sleeper.pid in procfs.children_of(os.getpid())
+
+
+def test_a_name_with_a_parenthesis_does_not_confuse(tmp_path: Path) -> None:
+    """The name of a program may contain anything, also what ends it in /proc/PID/stat."""
+    program = tmp_path / ") R 1 1"
+    program.symlink_to("/bin/sleep")
+    process = subprocess.Popen([program, "1000"])
+    try:
+        stat = read_stat(process.pid)
+        assert stat is not None
+        assert stat.parent == os.getpid()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_each_trace_alone_leads_to_the_tree(sleeper: subprocess.Popen[bytes]) -> None:
+    """Marker, group and having been seen before each are enough; without any a process belongs to nobody."""
+    containment = Containment(None)
+    tree = containment.admit(ME, 1)
+    stat = read_stat(sleeper.pid)
+    assert stat is not None
+    assert containment.tree_of_orphan(stat) is None
+    tree.known[sleeper.pid] = stat.started
+    assert containment.tree_of_orphan(stat) is tree
+    tree.known[sleeper.pid] = stat.started + 1
+    assert containment.tree_of_orphan(stat) is None
+    containment._by_marker["some=thing"] = tree
+    eventually(lambda: containment.tree_of_orphan(stat) is tree)
+    containment._by_marker.clear()
+    containment.enclose(tree, stat.group)
+    assert containment.tree_of_orphan(stat) is tree
+    containment.dismiss(tree)
+    assert containment.tree_of_orphan(stat) is None
+
+
+def test_a_stranger_cannot_fake_descent(sleeper: subprocess.Popen[bytes]) -> None:
+    """A tag that somebody else put on does not make a process one of the tree for messages."""
+    containment = Containment(None)
+    tree = containment.admit(ME, 1)
+    tree.leader = sleeper.pid
+    with tagged(tree.tag):
+        stranger = subprocess.Popen(["sleep", "1000"])
+    try:
+        assert not containment.descends_from(stranger.pid, tree)
+        assert containment.descends_from(sleeper.pid, tree)
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_reused_pid_is_not_a_member(sleeper: subprocess.Popen[bytes]) -> None:
+    """A pid that was seen in a tree with another start time is somebody else now."""
+    containment = Containment(None)
+    tree = containment.admit(ME, 1)
+    stat = read_stat(sleeper.pid)
+    assert stat is not None
+    tree.known[sleeper.pid] = stat.started - 1
+    assert containment.members(tree) == {}
+    tree.known[sleeper.pid] = stat.started
+    assert containment.members(tree) == {sleeper.pid: stat.started}
+
+
+def test_a_control_group_holds_and_kills(cgroups: Cgroups) -> None:
+    """What is in a group is listed, killed whole, and can be removed afterwards, nested groups too."""
+    group = cgroups.create("pool.0.1")
+    script = "read go; sleep 1000 & setsid sleep 1000 & wait"
+    process = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    try:
+        group.add(process.pid)
+        process.stdin.close()
+        eventually(lambda: len(group.members()) == 3)
+        os.mkdir(f"{group.directory}/below")
+        assert group.is_populated()
+        assert not group.remove()
+        assert group.out_of_memory_kills() == 0
+        if not group.kill():
+            pytest.skip("this kernel cannot kill a control group")
+    finally:
+        process.kill()
+        process.wait()
+    eventually(lambda: not group.is_populated())
+    assert group.members() == []
+    cgroups.remove(group)
+    cgroups.close()
+    assert not Path(group.directory).exists()
+
+
+def test_a_group_that_is_gone_fails_softly(cgroups: Cgroups) -> None:
+    """Questions to a removed group have quiet answers, and so has a tree whose group was taken away."""
+    containment = Containment(cgroups)
+    tree = containment.admit(InstanceId("pool", 0), 1)
+    assert tree.cgroup is not None
+    os.rmdir(tree.cgroup.directory)
+    process = subprocess.Popen(["sleep", "1000"])
+    try:
+        containment.enclose(tree, process.pid)
+        assert not tree.sealed
+        assert not containment.is_surely_empty(tree)
+        assert not tree.cgroup.is_populated()
+        assert not tree.cgroup.kill()
+        assert containment.members(tree).keys() == {process.pid}
+        assert is_alive(process.pid)
+    finally:
+        process.kill()
+        process.wait()
+    containment.dismiss(tree)
+
+
+def test_early_children_are_moved_too(cgroups: Cgroups) -> None:
+    """A worker that forked before it was moved is moved with its children; its group is not sealed."""
+    containment = Containment(cgroups)
+    tree = containment.admit(InstanceId("pool", 0), 1)
+    process = subprocess.Popen(["sh", "-c", "sleep 1000 & sleep 1000 & wait"])
+    try:
+        eventually(lambda: len(children_of(process.pid)) == 2)
+        containment.enclose(tree, process.pid)
+        assert tree.cgroup is not None
+        assert not tree.sealed
+        assert len(tree.cgroup.members()) == 3
+        tree.cgroup.kill()
+    finally:
+        process.kill()
+        process.wait()
+        containment.dismiss(tree)
+    eventually(lambda: tree.cgroup is not None and tree.cgroup.remove())
+    containment.close()
