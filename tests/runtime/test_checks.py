@@ -173,13 +173,14 @@ async def hang(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
     await reader.read()
 
 
-async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Headers without an end, a byte at a time: each keeps hopes up."""
+async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Headers without an end, a byte at a time, until the other side leaves: each keeps hopes up."""
+    left = asyncio.ensure_future(reader.read())
     writer.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-    while not writer.is_closing():
+    while not left.done():
         writer.write(b".")
         await writer.drain()
-        await asyncio.sleep(0.01)
+        await asyncio.wait({left}, timeout=0.01)
 
 
 def endless(head: bytes, chunk: bytes) -> Story:
@@ -275,22 +276,29 @@ async def test_a_slow_answer_is_none(prober: Prober, listen: Listen, story: Stor
     await async_eventually(lambda: server.asked and not server.open)
 
 
-async def test_a_huge_or_endless_body_is_not_read(prober: Prober, listen: Listen) -> None:
-    """The status has decided; of the rest no more than 64 KiB are taken."""
+async def test_a_huge_or_endless_body_is_not_read(
+    prober: Prober, listen: Listen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The status has decided; of the rest no more than 64 KiB are taken, however patient one is."""
+    monkeypatch.setattr(http_check, "BODY_SECONDS", 10 * LONG)
     server = await listen(endless(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", b"x" * 65536))
-    assert await prober.ask(HttpCheck(server.url)) is None
+    assert await prober.ask(HttpCheck(server.url), 10 * LONG) is None
     await async_eventually(lambda: not server.open)
 
 
-async def test_a_body_that_never_comes_does_not_turn_a_verdict(prober: Prober, listen: Listen) -> None:
+@pytest.mark.parametrize("patience", [http_check.BODY_SECONDS, LONG])
+async def test_a_body_that_never_comes_does_not_turn_a_verdict(
+    prober: Prober, listen: Listen, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
     """Waiting politely for a body ends before the deadline does."""
+    monkeypatch.setattr(http_check, "BODY_SECONDS", patience)
 
     async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
         await reader.read()
 
     server = await listen(story)
-    assert await prober.ask(HttpCheck(server.url)) is None
+    assert await prober.ask(HttpCheck(server.url), 4.0) is None
 
 
 async def test_a_unix_socket_replaces_the_address(prober: Prober, listen: Listen) -> None:
