@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from supervisor.manifest.fields import LONGEST_TEXT_BYTES, VARIABLE_NAME, is_reserved
-from supervisor.manifest.text import Unreadable, read_text
+from supervisor.manifest.text import UnreadableError, read_text
 
 _NAME = re.compile(VARIABLE_NAME)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\", "$": "$", "`": "`"}
@@ -34,15 +34,15 @@ def read(path: Path, *, optional: bool = False) -> dict[str, str]:
         return {}
     try:
         text = read_text(path)
-    except Unreadable as error:
+    except UnreadableError as error:
         raise EnvironmentFileError(1, f"cannot read the environment file: {error}") from error
     return parse(text)
 
 
 def parse(text: str) -> dict[str, str]:
-    """Variables from text: `NAME=value`, `export NAME='value'`, `# comment`; quotes may span lines.
+    r"""Variables from text: `NAME=value`, `export NAME='value'`, `# comment`; quotes may span lines.
 
-    In double quotes `\\n`, `\\t`, `\\r`, `\\"`, `\\\\`, `\\$` and a backslash before the end of a line are
+    In double quotes `\n`, `\t`, `\r`, `\"`, `\\`, `\$` and a backslash before the end of a line are
     escapes. Nothing is expanded, and `#` inside a value is part of it.
 
     Raises:

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -248,7 +248,7 @@ def _tcp(value: object) -> str:
 
 def _url(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError('expected a URL such as "http://127.0.0.1:8000/healthz"')
+        raise ValueError('expected a URL such as "http://127.0.0.1:8000/healthz"')  # noqa: TRY004 - one complaint for any wrong value
     written = templated(value)
     if "{{" not in written or len(written) > LONGEST_ADDRESS:
         http_url(written)
@@ -257,7 +257,7 @@ def _url(value: object) -> str:
 
 def _listen(value: object) -> tuple[str, int]:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError('expected "host:port" such as "127.0.0.1:9911"')
+        raise ValueError('expected "host:port" such as "127.0.0.1:9911"')  # noqa: TRY004 - one complaint for any wrong value
     return host_port(str(value), lowest=0)
 
 
@@ -287,6 +287,12 @@ _DURATION_SCHEMA: dict[str, Any] = {
 _SIZE_SCHEMA: dict[str, Any] = {
     "anyOf": [{"type": "string", "pattern": units.SIZE_PATTERN}, {"type": "integer", "minimum": 0}]
 }
+_RATE_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string", "pattern": units.SIZE_PATTERN.removesuffix("$") + "(?:/s)?$"},
+        {"type": "integer", "minimum": 0},
+    ]
+}
 _TEXT_SCHEMA: dict[str, Any] = {"type": ["string", "number"]}
 _ACCOUNT_SCHEMA: dict[str, Any] = {"type": ["string", "integer"]}
 _LIMIT_SCHEMA: dict[str, Any] = {"type": ["string", "integer"]}
@@ -300,7 +306,7 @@ Seconds = Annotated[float, _checked(units.seconds), WithJsonSchema(_DURATION_SCH
 PositiveSeconds = Annotated[Seconds, AfterValidator(_positive), Called("duration above 0")]
 Octets = Annotated[int, _checked(units.octets), WithJsonSchema(_SIZE_SCHEMA), Called("size")]
 PositiveOctets = Annotated[Octets, AfterValidator(_positive_size), Called("size above 0")]
-Rate = Annotated[int, BeforeValidator(_rate), WithJsonSchema(_SIZE_SCHEMA), Called("size per second")]
+Rate = Annotated[int, BeforeValidator(_rate), WithJsonSchema(_RATE_SCHEMA), Called("size per second")]
 
 Text = Annotated[str, BeforeValidator(templated), WithJsonSchema(_TEXT_SCHEMA), Called("text")]
 Command = Annotated[
@@ -361,5 +367,20 @@ Listen = Annotated[
     Called("host:port or port"),
 ]
 Header = Annotated[str, BeforeValidator(_header), WithJsonSchema(_TEXT_SCHEMA), Called("text")]
-names_to_ready = BeforeValidator(_names_to_ready)
+Dependencies = Annotated[
+    dict[str, Literal["started", "ready", "completed"]],
+    BeforeValidator(_names_to_ready),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {
+                    "type": "object",
+                    "additionalProperties": {"type": "string", "enum": ["started", "ready", "completed"]},
+                },
+                {"type": "array", "items": {"type": "string"}},
+            ]
+        }
+    ),
+    Called("mapping of pools to `started`, `ready` or `completed`, or list of pools"),
+]
 url_to_request = BeforeValidator(_url_to_request)

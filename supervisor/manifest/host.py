@@ -79,9 +79,8 @@ def _warn_of_missing(pool: PoolDraft, launcher: Launcher, problems: Problems) ->
     first = launcher.launch(0, 1)
     directory, program = first.working_directory, first.argv[0]
     if not os.path.isdir(directory):
-        what = (
-            f"expected a directory, found none at {quoted_path(directory)} (it must be there when the pool starts)"
-        )
+        missing = f"expected a directory, found none at {quoted_path(directory)}"
+        what = f"{missing} (it must be there when the pool starts)"
         problems.warn(
             pool.place_of("working_directory"), dotted(("pools", pool.name, "working_directory")), what
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from supervisor.manifest.nodes import Mapping, Node, Scalar, Sequence, is_null
 from supervisor.manifest.problems import Place, Problems, quoted, quoted_path
-from supervisor.manifest.text import UNFOLDED_COST, Unreadable, parse, read_text
+from supervisor.manifest.text import UNFOLDED_COST, UnreadableError, parse, read_text
 
 MOST_FILES = 256
 """Files of one manifest."""
@@ -40,11 +40,15 @@ def layer(base: Mapping, over: Mapping, name: str = "") -> Mapping:
             del merged.values[key], merged.key_places[key]
     for key, value in over.values.items():
         below = base.values.get(key)
-        if isinstance(below, Mapping) and isinstance(value, Mapping):
-            value = layer(below, value, key)
-        merged.put(key, over.key_places[key], value)
+        merged.put(key, over.key_places[key], _over(below, value, key))
     merged.measure()
     return merged
+
+
+def _over(below: Node | None, value: Node, name: str) -> Node:
+    if isinstance(below, Mapping) and isinstance(value, Mapping):
+        return layer(below, value, name)
+    return value
 
 
 def gather(path: Path, problems: Problems) -> tuple[Mapping | None, bool]:
@@ -75,7 +79,7 @@ class _Gathering:
             return self._fail(asked, key, f"expected at most {MOST_FILES} files, found more")
         try:
             text = read_text(path)
-        except Unreadable as error:
+        except UnreadableError as error:
             what = "the manifest" if not key else quoted_path(str(path))
             return self._fail(asked, key, f"cannot read {what}: {error}")
         node = parse(text, str(path), self.problems)

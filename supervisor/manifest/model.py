@@ -14,6 +14,7 @@ from supervisor.manifest.fields import (
     Account,
     Command,
     CountLimit,
+    Dependencies,
     EnvironmentFile,
     Header,
     HostName,
@@ -31,7 +32,6 @@ from supervisor.manifest.fields import (
     Text,
     Umask,
     Url,
-    names_to_ready,
     url_to_request,
 )
 
@@ -308,9 +308,7 @@ class Defaults(Block):
     """Variables, on top of the clean base and of `environment_files`."""
     environment_files: list[EnvironmentFile] = Field(default_factory=list, max_length=32)
     """Files with `NAME=value` lines; a leading `-` allows the file to be missing."""
-    depends_on: Annotated[dict[str, Literal["started", "ready", "completed"]], names_to_ready] = Field(
-        default_factory=dict
-    )
+    depends_on: Dependencies = Field(default_factory=dict)
     """Pools that must be so far before this one starts; a list of names means ready."""
     startup: Startup = Field(default_factory=Startup)
     """How long a start may take."""

@@ -73,7 +73,7 @@ def _knots(graph: Graph) -> list[list[str]]:
             taken.update(fresh)
             queue.extend(fresh)
         knots.append(sorted(knot, key=position.__getitem__))
-    return knots
+    return sorted(knots, key=lambda knot: position[knot[0]])
 
 
 def worst_case_shutdown_seconds(plan: HostPlan) -> float:

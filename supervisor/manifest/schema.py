@@ -13,7 +13,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def schema() -> dict[str, Any]:
     """The schema as plain data, the same on every machine."""
-    derived: dict[str, Any] = _without_titles(Document.model_json_schema(by_alias=True))
+    derived: dict[str, Any] = _tidied(Document.model_json_schema(by_alias=True))
     derived["properties"]["pools"]["additionalProperties"] = False
     # Another file, or the defaults, may say what one file does not.
     derived.pop("required")
@@ -21,16 +21,21 @@ def schema() -> dict[str, Any]:
     return {"$schema": DIALECT, "title": "pitboss manifest", **derived}
 
 
-def _without_titles(node: Any) -> Any:  # noqa: ANN401
-    """A copy without the titles that repeat the name of each key."""
+_REQUEST = {"$ref": "#/$defs/HttpRequest"}
+_URL = {"type": "string", "pattern": "^http://"}
+
+
+def _tidied(node: Any) -> Any:
+    """A copy without titles, which repeat the name of each key, and with a URL wherever a request may be."""
     if isinstance(node, list):
-        return [_without_titles(item) for item in node]
+        items = [_tidied(item) for item in node]
+        return [_URL, *items] if _REQUEST in items else items
     if not isinstance(node, dict):
         return node
     return {
-        key: {name: _without_titles(value) for name, value in content.items()}
+        key: {name: _tidied(value) for name, value in content.items()}
         if key in {"properties", "$defs"}
-        else _without_titles(content)
+        else _tidied(content)
         for key, content in node.items()
         if key != "title"
     }

@@ -31,7 +31,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _STR_TAGS = frozenset({None, "!", "tag:yaml.org,2002:str"})
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """A file that cannot be used at all; `args[0]` says why."""
 
 
@@ -39,34 +39,34 @@ def read_text(path: Path, limit: int = FILE_BYTES) -> str:
     """The text of a regular file.
 
     Raises:
-        Unreadable: It is missing, not a regular file, longer than `limit` bytes, or not UTF-8.
+        UnreadableError: It is missing, not a regular file, longer than `limit` bytes, or not UTF-8.
     """
     try:
         # A FIFO without a writer would block the open for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
-        raise Unreadable(_reason(error)) from error
+        raise UnreadableError(_reason(error)) from error
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
-            raise Unreadable("it is a directory")
+            raise UnreadableError("it is a directory")
         if not stat.S_ISREG(mode):
-            raise Unreadable("it is not a regular file")
+            raise UnreadableError("it is not a regular file")
         with open(descriptor, "rb", closefd=False) as file:
             raw = file.read(limit + 1)
     except OSError as error:
-        raise Unreadable(_reason(error)) from error
+        raise UnreadableError(_reason(error)) from error
     finally:
         os.close(descriptor)
     if len(raw) > limit:
-        raise Unreadable(f"it is longer than {limit} bytes")
+        raise UnreadableError(f"it is longer than {limit} bytes")
     if b"\0" in raw:
-        raise Unreadable("it is a binary file")
+        raise UnreadableError("it is a binary file")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise Unreadable(f"it is not UTF-8 text (byte {error.start}, line {line})") from error
+        raise UnreadableError(f"it is not UTF-8 text (byte {error.start}, line {line})") from error
 
 
 def _reason(error: OSError | ValueError) -> str:
@@ -79,7 +79,7 @@ def parse(text: str, file: str, problems: Problems) -> Node | None:
     try:
         for event in yaml.parse(text, Loader=_LOADER):
             builder.take(event)
-    except _Rejected:
+    except _RejectedError:
         return None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -98,7 +98,7 @@ def parse(text: str, file: str, problems: Problems) -> Node | None:
     return builder.root
 
 
-class _Rejected(Exception):
+class _RejectedError(Exception):
     """The problem has been added and the rest of the file is not worth reading."""
 
 
@@ -198,7 +198,7 @@ class _Builder:
             top.key = self._key(node)
         else:
             key, top.key = top.key, None
-            self._entry(top, key, node)
+            self._entry(top, top.node, key, node)
 
     def _key(self, node: Node) -> Scalar:
         if not isinstance(node, Scalar):
@@ -207,16 +207,15 @@ class _Builder:
             self._reject(node.place, "expected a name as key, found nothing")
         return node
 
-    def _entry(self, top: _Open, key: Scalar, value: Node) -> None:
-        assert isinstance(top.node, Mapping)
+    def _entry(self, top: _Open, node: Mapping, key: Scalar, value: Node) -> None:
         if key.text == "<<" and key.plain:
             top.merged.extend(value.items if isinstance(value, Sequence) else [value])
-        elif key.text in top.node.values:
-            line = top.node.key_places[key.text].line
+        elif key.text in node.values:
+            line = node.key_places[key.text].line
             found = f"found {quoted(key.text)} again (first in line {line})"
             self.problems.add(key.place, "", f"expected each key once, {found}")
         else:
-            top.node.put(key.text, key.place, value)
+            node.put(key.text, key.place, value)
 
     def _merge(self, node: Mapping, source: Node) -> None:
         if not isinstance(source, Mapping):
@@ -236,4 +235,4 @@ class _Builder:
 
     def _reject(self, place: Place, message: str) -> NoReturn:
         self.problems.add(place, "", message)
-        raise _Rejected
+        raise _RejectedError

@@ -34,7 +34,7 @@ def seconds(value: object) -> float:
     """
     expected = 'expected a duration such as "500ms", "30s" or "5m", or a number of seconds'
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(expected)
+        raise ValueError(expected)  # noqa: TRY004 - one complaint for any wrong value
     if isinstance(value, str):
         text = value.strip()
         if len(text) > _LONGEST_TEXT or not _DURATION.match(text):
@@ -55,7 +55,7 @@ def octets(value: object) -> int:
     """
     expected = 'expected a size such as "64KiB" or "50MiB", or a number of bytes'
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError(expected)
+        raise ValueError(expected)  # noqa: TRY004 - one complaint for any wrong value
     if isinstance(value, int):
         total = int(value)
     else:

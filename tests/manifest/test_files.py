@@ -1,5 +1,8 @@
 """Files that are no manifest: each is one problem, within bounded time and memory."""
 
+# A table of sentences is read line by line, each in one piece.
+# ruff: noqa: E501
+
 import os
 import resource
 from collections.abc import Callable

@@ -1,9 +1,11 @@
 """Every mistake an operator can make: the exact sentence, at the exact place."""
 
+# A table of sentences is read line by line, each in one piece.
+# ruff: noqa: E501, ISC004
+
 import pytest
 
 from supervisor.manifest.load import ManifestError
-from supervisor.manifest.machine import Machine
 from tests.manifest.conftest import Complainer, Loader
 
 # What is written below `pools: {api: {command: [sleep, "1"], ...}}` from line 4 on, and the one
@@ -332,7 +334,7 @@ def test_the_text_of_the_error(manifest: Loader, tmp_path: object) -> None:
         ("pools:", "m.yaml:1:1: pools: expected at least one pool, found none"),
         ("pools: [a]", "m.yaml:1:1: pools: expected a mapping, found a list"),
         ("version: 2\npools: {a: {command: b}}", "m.yaml:1:10: version: expected 1, found 2"),
-        ("name: ' '\npools: {a: {command: b}}", "m.yaml:1:7: name: expected a name of at most 253 printable characters, found \" \""),
+        ("name: ' '\npools: {a: {command: b}}", 'm.yaml:1:7: name: expected a name of at most 253 printable characters, found " "'),
         ("control: {http: nowhere}\npools: {a: {command: b}}", 'm.yaml:1:17: control.http: expected "host:port" such as "127.0.0.1:8000", found "nowhere"'),
         (f"control: {{unix: /{'x' * 107}}}\npools: {{a: {{command: b}}}}", "m.yaml:1:17: control.unix: expected a path of at most 107 bytes, found one of 108"),
         ("defaults: {umask: 9}\npools: {a: {command: b}, c: {command: d}}", 'm.yaml:1:19: defaults.umask: expected an octal number with a leading zero such as "0022", found 9'),
@@ -341,54 +343,6 @@ def test_the_text_of_the_error(manifest: Loader, tmp_path: object) -> None:
 def test_the_host(complaints: Complainer, text: str, expected: str) -> None:
     """What is wrong with the host is said once, also where it reaches every pool."""
     assert complaints(text) == [expected]
-
-
-def test_bounds(complaints: Complainer) -> None:
-    """Five hundred pools and five thousand instances are the most."""
-    many = "".join(f"  p{n}: {{command: x, instances: 1000}}\n" for n in range(6))
-    assert complaints("pools:\n" + many) == [
-        "m.yaml:1:1: pools: expected at most 5000 instances in all, found 6000"
-    ]
-    more = "".join(f"  p{n}: {{command: x}}\n" for n in range(501))
-    assert complaints("pools:\n" + more) == ["m.yaml:502:3: pools: expected at most 500 pools, found 501"]
-
-
-def test_a_circle_is_shown_as_the_shortest_one(complaints: Complainer) -> None:
-    """Each knot of pools is reported once, starting with its first pool."""
-    found = complaints(
-        """
-        pools:
-          a: {command: x, depends_on: [b]}
-          b: {command: x, depends_on: [c, d]}
-          c: {command: x, depends_on: [e]}
-          d: {command: x, depends_on: [a]}
-          e: {command: x, depends_on: [a, f]}
-          f: {command: x}
-        """
-    )
-    assert found == [
-        "m.yaml:2:32: pools.a.depends_on.b: expected pools that do not wait for each other, found a -> b -> d -> a"
-    ]
-
-
-def test_a_daemon_that_is_not_root(complaints: Complainer) -> None:
-    """What only root may give is refused before anything starts."""
-    somebody = Machine(65534, 65534, "testhost", {"HOME": "/tmp"}, {"NOFILE": 1024}, 0)
-    text = """
-        pools:
-          a: {command: x, user: root}
-          b: {command: x, group: root}
-          c: {command: x, groups: [root]}
-          d: {command: x, limits: {nofile: 4096}, nice: -5}
-          e: {command: x, user: nobody}
-        """
-    assert complaints(text, on=somebody) == [
-        "m.yaml:2:25: pools.a.user: cannot run as root: pitbossd is not root",
-        "m.yaml:3:26: pools.b.group: cannot run with group root: pitbossd is not root",
-        "m.yaml:4:19: pools.c.groups: cannot set supplementary groups: pitbossd is not root",
-        "m.yaml:5:36: pools.d.limits.nofile: expected at most 1024 (the daemon's own limit, it is not root), found 4096",
-        "m.yaml:5:49: pools.d.nice: expected at least 0 (the daemon's own, it is not root), found -5",
-    ]
 
 
 def test_junk_is_counted_and_not_kept(complaints: Complainer) -> None:
