@@ -9,11 +9,14 @@ from pathlib import Path
 import click
 import pytest
 
+from supervisor.telemetry.metric_table import TABLE
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+METRICS = {metric.name for metric in TABLE}
 FENCE = re.compile(r"^[ ]*```(\w*)\n(.*?)^[ ]*```", re.MULTILINE | re.DOTALL)
 
 
@@ -113,9 +116,10 @@ def wrong_with(words: list[str]) -> str:
             if not getattr(option, "is_flag", False) and "=" not in word:
                 next(rest, None)
         elif isinstance(command, click.Group):
-            if word not in command.commands:
+            verb = command.get_command(click.Context(command), word)
+            if verb is None:
                 return f"{program} has no verb {word}"
-            command = command.commands[word]
+            command = verb
             options |= _options(command)
     return ""
 
@@ -160,3 +164,23 @@ def test_a_command_that_does_not_exist_is_found(line: str) -> None:
 def test_a_command_that_exists_is_let_pass(line: str) -> None:
     """Ours that exist, and those of others, are not reported."""
     assert wrong_with(shlex.split(line)) == ""
+
+
+def unknown_metrics(text: str) -> set[str]:
+    """The metric names of a text that the daemon does not export."""
+    parts = {"_bucket", "_sum", "_count"}
+    names = set(re.findall(r"\bpitboss_[a-z_]+[a-z]", text))
+    known = METRICS | {name + part for name in METRICS for part in parts}
+    return names - known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_metric_shown_exists(page: Path) -> None:
+    """An expression that somebody copies into a dashboard finds something."""
+    assert unknown_metrics(page.read_text(encoding="utf-8")) == set()
+
+
+def test_a_metric_that_does_not_exist_is_found() -> None:
+    """A misspelt name is reported, a part of a histogram is not."""
+    assert unknown_metrics("rate(pitboss_exit_total[5m])") == {"pitboss_exit_total"}
+    assert unknown_metrics("pitboss_start_seconds_bucket") == set()
