@@ -12,7 +12,6 @@ import re
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
@@ -52,7 +51,7 @@ async def ask_http(target: HttpCheck, deadline: float) -> None:
     the body. Raises CheckError otherwise.
     """
     request = _render(target)
-    context = _tls_context() if request.tls else None
+    context = await _tls_context() if request.tls else None
     reader, writer = await _open(request.host, request.port, context, target.unix_socket)
     try:
         writer.write(request.data)
@@ -213,10 +212,18 @@ def _addresses(host: str) -> tuple[str, ...]:
     return ("127.0.0.1", "::1") if host == "localhost" else (host,)
 
 
-@cache
-def _tls_context() -> ssl.SSLContext:
-    """The default context, made on first use: it reads every trusted certificate of the machine."""
-    return ssl.create_default_context()
+_trusted: list[ssl.SSLContext] = []
+
+
+async def _tls_context() -> ssl.SSLContext:
+    """The default context, made once.
+
+    Making it parses every trusted certificate of the machine, 50 ms that would hold the loop: the
+    thread in which asyncio resolves names does it, and is not needed for it again.
+    """
+    if not _trusted:
+        _trusted.append(await asyncio.to_thread(ssl.create_default_context))
+    return _trusted[0]
 
 
 def _reason(error: Exception | None) -> str:

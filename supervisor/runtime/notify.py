@@ -14,65 +14,43 @@ takes descriptors before timers, which covers what had arrived when the turn beg
 the rest and is called right before a deadline is declared missed.
 """
 
-import array
 import asyncio
 import logging
 import os
-import re
 import select
 import socket
-import stat
-import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from hashlib import blake2b
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
 
 from supervisor.core.effects import ReleaseBarrier
 from supervisor.core.events import BarrierReached, Event, MainMoved, Told
 from supervisor.core.identity import InstanceId
-from supervisor.runtime.notify_protocol import MAX_PAYLOAD_BYTES, Message, merged, parse
+from supervisor.runtime.notify_protocol import Message, merged, parse
+from supervisor.runtime.notify_socket import (
+    Datagram,
+    NotifySocketError,
+    bind,
+    prepare_directory,
+    reason_of,
+    receive,
+    socket_path,
+)
 
 log = logging.getLogger(__name__)
 
-MAX_PATH_BYTES = 107
-"""sun_path has 108 bytes (unix(7)), and one of them is the final NUL."""
-
-DIRECTORY_MODE = 0o711
-"""Workers of any user reach their own socket by its path; only the daemon may list, add or remove."""
+__all__ = ["NotifySocketError", "NotifySockets"]
 
 DATAGRAMS_PER_TURN = 16
-SOCKETS_PER_TURN = 8
-"""Together 128 datagrams, about a millisecond, before the loop looks at anything else."""
+SOCKETS_PER_TURN = 4
+"""Together 64 datagrams, about a millisecond, before the loop looks at anything else."""
 
 MAX_BARRIERS_HELD = 16
 """Barriers of one instance that wait at one time. Each holds a descriptor of the daemon."""
 
 SECONDS_BETWEEN_COMPLAINTS = 60.0
 """One line per instance and minute about messages that were dropped."""
-
-_CREDENTIALS = struct.Struct("3i")
-_MAX_DESCRIPTORS = 253
-"""SCM_MAX_FD: what the kernel lets one message carry."""
-
-_ANCILLARY_BYTES = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4)
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-class NotifySocketError(OSError):
-    """A notify socket cannot be made; the message says which and why."""
-
-
-class Datagram(NamedTuple):
-    """One datagram as it came. `pid` is 0 if the sender is unknown; `descriptors` are ours to close."""
-
-    payload: bytes
-    truncated: bool
-    pid: int
-    uid: int
-    descriptors: list[int]
 
 
 class _Listener:
@@ -112,7 +90,7 @@ class NotifySockets:
         self._owns = owns
         self._adopt_main = adopt_main
         self._directory = os.path.abspath(directory)
-        _prepare(self._directory)
+        prepare_directory(self._directory)
         self._loop = asyncio.get_running_loop()
         self._listeners: dict[InstanceId, _Listener] = {}
         self._by_descriptor: dict[int, _Listener] = {}
@@ -134,14 +112,14 @@ class NotifySockets:
             self.remove(instance)
             listener = None
         if listener is None:
-            path = _socket_path(self._directory, instance)
-            listener = self._listen(_Listener(instance, _bind(path), path, os.geteuid()))
+            path = socket_path(self._directory, instance)
+            listener = self._listen(_Listener(instance, bind(path), path, os.geteuid()))
         if owner != listener.uid:
             try:
                 os.chown(listener.path, owner, -1, follow_symlinks=False)
             except OSError as error:
                 raise NotifySocketError(
-                    f"cannot give {listener.path} to user {owner}: {_reason(error)}"
+                    f"cannot give {listener.path} to user {owner}: {reason_of(error)}"
                 ) from error
             listener.uid = owner
         return listener.path
@@ -154,7 +132,7 @@ class NotifySockets:
         try:
             endpoint = socket.socket(fileno=descriptor)
         except OSError as error:
-            raise NotifySocketError(f"cannot adopt descriptor {descriptor}: {_reason(error)}") from error
+            raise NotifySocketError(f"cannot adopt descriptor {descriptor}: {reason_of(error)}") from error
         path = endpoint.getsockname() if endpoint.family is socket.AF_UNIX else None
         if endpoint.type is not socket.SOCK_DGRAM or not isinstance(path, str) or not path:
             endpoint.detach()
@@ -317,81 +295,3 @@ class NotifySockets:
                 reason,
                 listener.drops,
             )
-
-
-def receive(endpoint: socket.socket) -> Datagram | None:
-    """The next datagram, or None if none is waiting. Descriptors of a truncated one are closed here."""
-    try:
-        payload, ancillary, flags, _ = endpoint.recvmsg(
-            MAX_PAYLOAD_BYTES, _ANCILLARY_BYTES, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-        )
-    except OSError:
-        return None
-    pid = uid = 0
-    descriptors: list[int] = []
-    for level, kind, data in ancillary:
-        if level != socket.SOL_SOCKET:
-            continue
-        if kind == socket.SCM_CREDENTIALS and len(data) >= _CREDENTIALS.size:
-            pid, uid, _ = _CREDENTIALS.unpack_from(data)
-        elif kind == socket.SCM_RIGHTS:
-            numbers = array.array("i")
-            numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
-            descriptors.extend(numbers)
-    truncated = bool(flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC))
-    if truncated:
-        for descriptor in descriptors:
-            os.close(descriptor)
-        descriptors = []
-    return Datagram(payload, truncated, pid, uid, descriptors)
-
-
-def _prepare(directory: str) -> None:
-    """Make the directory: everybody may pass through it to a path he knows, nobody may list or write."""
-    try:
-        os.makedirs(directory, mode=DIRECTORY_MODE, exist_ok=True)
-        found = os.lstat(directory)
-        usable = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-        if usable:
-            os.chmod(directory, DIRECTORY_MODE)
-    except OSError as error:
-        raise NotifySocketError(f"cannot keep notify sockets in {directory}: {_reason(error)}") from error
-    if not usable:
-        raise NotifySocketError(
-            f"cannot keep notify sockets in {directory}: it is not a directory of user {os.geteuid()}"
-        )
-
-
-def _socket_path(directory: str, instance: InstanceId) -> str:
-    """A name that a person can read where it fits, and the same one in the next life of the daemon."""
-    name = f"{instance.pool}-{instance.index}"
-    path = os.path.join(directory, name)
-    if not _PLAIN_NAME.fullmatch(name) or len(os.fsencode(path)) > MAX_PATH_BYTES:
-        # A tilde begins no plain name.
-        path = os.path.join(directory, "~" + blake2b(name.encode(), digest_size=8).hexdigest())
-    length = len(os.fsencode(path))
-    if length > MAX_PATH_BYTES:
-        raise NotifySocketError(
-            f"cannot bind {path}: it has {length} bytes and a unix socket's path at most {MAX_PATH_BYTES};"
-            " choose a shorter runtime_directory"
-        )
-    return path
-
-
-def _bind(path: str) -> socket.socket:
-    endpoint = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-    try:
-        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        # Linux gives the path the mode of the unbound socket, so that it is never open to others.
-        os.fchmod(endpoint.fileno(), 0o600)
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-        endpoint.bind(path)
-    except OSError as error:
-        endpoint.close()
-        raise NotifySocketError(f"cannot bind {path}: {_reason(error)}") from error
-    return endpoint
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

@@ -333,7 +333,7 @@ def certificate(tmp_path: Path) -> Iterator[Path]:
     )
     path.write_bytes((tmp_path / "key").read_bytes() + (tmp_path / "cert").read_bytes())
     yield path
-    http_check._tls_context.cache_clear()
+    http_check._trusted.clear()
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
@@ -345,12 +345,12 @@ async def test_https_is_verified(
     context.load_cert_chain(certificate)
     server = await listen(answering(b"200 OK"), tls=context)
     url = server.url.replace("http:", "https:")
-    http_check._tls_context.cache_clear()
+    http_check._trusted.clear()
     refused = await prober.ask(HttpCheck(url))
     assert refused is not None
     assert refused.startswith(f"cannot connect to 127.0.0.1:{server.port}: certificate not accepted: ")
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    http_check._tls_context.cache_clear()
+    http_check._trusted.clear()
     assert await prober.ask(HttpCheck(url)) is None
     plain = await listen(saying(b"not TLS at all"))
     wrong = await prober.ask(HttpCheck(plain.url.replace("http:", "https:")), 0.3)
