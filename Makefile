@@ -6,7 +6,7 @@ SEED ?= 1
 STEPS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types fmt arch core sim soak cov docs bench dist clean
+.PHONY: help setup run test lint types fmt arch core sim soak cov docs dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,9 +54,6 @@ cov: setup ## Branch coverage; the bar is for what decides
 
 docs: setup ## Write the generated pages of docs/ again
 	$(BIN)/python -m docs.generate
-
-bench: setup ## Benchmarks, side by side with other supervisors
-	$(BIN)/python -m tests.benchmarks
 
 dist: setup ## Build the wheel, install it elsewhere, see that both commands answer
 	rm -rf build dist

@@ -184,3 +184,12 @@ def test_a_metric_that_does_not_exist_is_found() -> None:
     """A misspelt name is reported, a part of a histogram is not."""
     assert unknown_metrics("rate(pitboss_exit_total[5m])") == {"pitboss_exit_total"}
     assert unknown_metrics("pitboss_start_seconds_bucket") == set()
+
+
+def test_every_module_that_the_makefile_runs_exists() -> None:
+    """A target is never a promise for later."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    modules = set(re.findall(r"python -m ((?:tests|docs|supervisor)[\w.]*)", makefile))
+    assert modules
+    missing = {one for one in modules if not (ROOT / one.replace(".", "/") / "__main__.py").is_file()}
+    assert missing == set()
