@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 import socket
 import tempfile
@@ -189,7 +190,7 @@ def problem(response: httpx.Response) -> dict[str, Any]:
 
 def statuses(answer: bytes) -> list[int]:
     """The status codes of the answers in a byte stream, as far as status lines tell."""
-    return [int(line.split()[1]) for line in answer.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+    return [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
 
 
 def free_port() -> int:

@@ -48,6 +48,20 @@ def test_the_socket_has_its_mode_from_the_first_moment(directory: Path, umask: i
     assert os.listdir(directory) == ["s"]
 
 
+def test_the_socket_is_never_wider_than_its_mode(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even between its making and its change of mode."""
+    modes: list[int] = []
+    chmod = os.chmod
+
+    def watched(path: Path, bits: int) -> None:
+        modes.append(mode(path))
+        chmod(path, bits)
+
+    monkeypatch.setattr(os, "chmod", watched)
+    with bind_unix(directory / "s", 0o640):
+        assert modes == [0o640]
+
+
 def test_a_missing_directory_is_made(directory: Path) -> None:
     """With parents, open for all to pass: the socket's own mode decides."""
     path = directory / "a" / "b" / "s"

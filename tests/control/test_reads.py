@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import select
+import socket
 from dataclasses import replace
 from typing import ClassVar
 
@@ -106,6 +108,18 @@ async def test_ages_grow_and_times_left_end_at_zero() -> None:
         assert (await one.client.get("/v1/pools")).json()["pools"][0]["instances"][0][
             "since_seconds"
         ] >= 2010.0
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/status", "/v1/pools", "/v1/pools/emails", "/v1/pools/emails/instances/0"]
+)
+async def test_a_change_shows_at_once(path: str) -> None:
+    """However quickly one read follows the other, the second shows the host as it is then."""
+    async with plant() as one:
+        assert '"restarts": 41' not in (await one.client.get(path)).text
+        for number in range(41, 44):
+            await one.engine.put(replace(one.engine.host.instances[EMAILS], restarts=number))
+            assert f'"restarts": {number}' in (await one.client.get(path)).text
 
 
 async def test_a_large_host_is_one_consistent_snapshot() -> None:
@@ -242,6 +256,18 @@ async def test_a_client_that_leaves_frees_its_place() -> None:
             del reader
         raw = asyncio.create_task(one.raw(b"GET /v1/status?after=0&wait=60 HTTP/1.1\r\nHost: x\r\n\r\n"))
         assert (await raw).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_connection_that_breaks_frees_its_place() -> None:
+    """A client that dies with an answer unread resets the connection: there is no end of file to see."""
+    async with plant() as one:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(one.path))
+            client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            await async_eventually(lambda: select.select([client], [], [], 0)[0])
+            client.sendall(b"GET /v1/status?after=0&wait=60 HTTP/1.1\r\nHost: x\r\n\r\n")
+            await async_eventually(lambda: one.engine.waiting == 1)
+        await async_eventually(lambda: one.engine.waiting == 0)
 
 
 async def test_places_for_waiting_are_few() -> None:

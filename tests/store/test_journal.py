@@ -27,6 +27,7 @@ from supervisor.core.state import Host, Operation, OperationState, StepState, cr
 from supervisor.store import database
 from supervisor.store.journal import QUEUED_OPERATIONS, Journal, JournalError
 from tests.store.scribe import POOLS, goal
+from tests.waiting import async_eventually
 
 EMAILS = Scope("emails")
 
@@ -170,7 +171,8 @@ async def test_what_could_not_be_written_keeps_its_order(path: Path) -> None:
         other.execute("BEGIN EXCLUSIVE")
         journal.observe([wished(EMAILS, Goal.DOWN)], host, 0.0)
         journal.observe([wished(Scope("emails", 0), Goal.UP)], host, 0.0)
-        assert await journal.durable() is not None
+        # The writer has taken these and will fail with them; what comes now is newer.
+        await async_eventually(lambda: not journal._queue)
         journal.observe([wished(EMAILS, Goal.DRAINED)], host, 0.0)
         assert await journal.durable() is not None
         other.execute("ROLLBACK")
@@ -285,6 +287,17 @@ async def test_a_damaged_journal_is_moved_aside(
     assert await journal.durable() is None
     await journal.close()
     assert (await reread(path))[EMAILS] is Goal.DRAINED
+
+
+def test_the_log_of_a_damaged_journal_goes_with_it(path: Path) -> None:
+    """SQLite removes it where it can; what it leaves would be taken for the log of the fresh journal."""
+    path.parent.mkdir()
+    log = path.with_name("journal.db-wal")
+    path.write_bytes(b"no database")
+    log.write_bytes(b"no log")
+    database._move_aside(path, "damaged")
+    assert not path.exists()
+    assert [one.read_bytes() for one in path.parent.glob("journal.db.corrupt-*-wal")] == [b"no log"]
 
 
 async def test_a_journal_of_the_future_is_refused(path: Path) -> None:
