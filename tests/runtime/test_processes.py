@@ -124,21 +124,29 @@ async def test_children_of_others_are_left_to_them(stand: Stand) -> None:
     assert reap(child) == ExitStatus(code=9)
 
 
-async def test_closing_touches_no_living_generation() -> None:
-    """When the watch ends the workers go on."""
-    containment = containment_of("tags")
-    assert containment is not None
-    stand = Stand(containment)
-    pid = stand.spawn(launch_of("sh", "-c", "sleep 1000 & wait"))
-    await async_eventually(lambda: len(containment.members(stand.processes._lives[ME, 1].tree)) == 2)
-    stand.processes.close()
+async def test_closing_touches_no_living_generation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the watch ends the workers go on, and so do the orphans of their trees."""
+    stand = Stand(Containment(None))
+    pidfile = tmp_path / "pid"
+    pid = stand.spawn(launch_of(*worker("forker.py", "daemon", pidfile, "wait")))
+    await async_eventually(pidfile.exists)
+    orphan = int(pidfile.read_text())
+    stand.processes._descendants.sweep_again()
+    assert orphan in stand.processes._lives[ME, 1].tree.orphans
+    sent: list[object] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "pidfd_send_signal", lambda *what: sent.append(what))
+        stand.processes.close()
     stand.output.close()
     try:
+        assert not sent
         assert is_alive(pid)
+        assert is_alive(orphan)
         assert read_variable(pid, MARKER) is not None
     finally:
-        os.killpg(pid, signal.SIGKILL)
-        await reaped(pid)
+        for one in (pid, orphan):
+            os.kill(one, signal.SIGKILL)
+            await reaped(one)
 
 
 async def test_many_at_once(stand: Stand) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from supervisor.core.exits import ExitStatus
 from supervisor.core.identity import InstanceId
 from supervisor.core.plan import Target
 from supervisor.runtime.children import reap, start_child, unreaped, wait_status
-from supervisor.runtime.procfs import children_of
+from supervisor.runtime.containment import Containment, Tree
+from supervisor.runtime.procfs import children_of, read_stat
+from supervisor.runtime.tree_signals import TreeSignals
 from tests.runtime.process_harness import ME, PYTHON, Stand, is_alive, launch_of, reaped, worker
 from tests.waiting import async_eventually
 
@@ -150,8 +153,9 @@ def _elsewhere(stand: Stand) -> set[int]:
     return set(stand.processes._descendants._foreign)
 
 
-async def test_a_process_of_nobody_is_killed_at_the_end(plain_stand: Stand, tmp_path: Path) -> None:
+async def test_a_process_of_nobody_is_killed_at_the_end(tmp_path: Path) -> None:
     """An orphan without any trace of its origin is watched as a stray, and killed at the close."""
+    stand = Stand(Containment(None))
     pidfile = tmp_path / "pid"
     script = (
         "import os, resource, sys\n"
@@ -159,16 +163,14 @@ async def test_a_process_of_nobody_is_killed_at_the_end(plain_stand: Stand, tmp_
         f"os.execv(sys.executable, [sys.executable, '-I', '-S', {worker('forker.py')[3]!r}, "
         f"'daemon', {str(pidfile)!r}, 'exit'])\n"
     )
-    exited = await plain_stand.run(launch_of(PYTHON, "-I", "-S", "-c", script))
+    exited = await stand.run(launch_of(PYTHON, "-I", "-S", "-c", script))
     assert exited.leftovers == 0
-    stray = int(pidfile.read_text())
-    descendants = plain_stand.processes._descendants
+    stray = _pid_in(pidfile)
+    descendants = stand.processes._descendants
     await async_eventually(lambda: descendants.stray_count() == 1)
     assert is_alive(stray)
-    descendants.close()
+    await stand.close()
     await reaped(stray)
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGCHLD, lambda: None)
 
 
 async def test_what_outlived_its_generation_is_killed(plain_stand: Stand, tmp_path: Path) -> None:
@@ -224,6 +226,40 @@ async def test_a_generation_that_is_over_is_not_signalled(stand: Stand) -> None:
     await asyncio.sleep(0)
     assert is_alive(pid)
     assert stand.posted(Exited, generation=2) is None
+
+
+async def test_a_kill_is_repeated_until_nothing_is_left(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the first blow misses, another one follows without being asked for."""
+    kill_tree, blows = TreeSignals.kill_tree, []
+
+    def miss_twice(self: TreeSignals, tree: Tree, look: Callable[[], None]) -> None:
+        blows.append(tree)
+        if len(blows) > 2:
+            kill_tree(self, tree, look)
+
+    monkeypatch.setattr(TreeSignals, "kill_tree", miss_twice)
+    stand.spawn(launch_of(*worker("stubborn.py")))
+    await stand.output_has("up")
+    stand.kill()
+    await stand.until(Exited)
+    assert len(blows) >= 3
+
+
+async def test_a_pid_that_was_used_again_is_not_signalled(
+    bystander: subprocess.Popen[bytes], stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that took the pid of a member since it was seen gets nothing: its start time differs."""
+    stand.spawn(launch_of("sleep", "1000"))
+    seen = read_stat(bystander.pid)
+    assert seen is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(stand.containment, "members", lambda _: {bystander.pid: seen.started - 1})
+        stand.signal("SIGKILL", Target.ALL)
+        stand.kill()
+    await stand.until(Exited)
+    assert is_alive(bystander.pid)
 
 
 async def test_owns_only_its_own(stand: Stand, tmp_path: Path) -> None:
