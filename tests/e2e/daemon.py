@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,8 +17,21 @@ import yaml
 
 from tests.waiting import eventually
 
+ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 WORKERS = Path(__file__).resolve().parent.parent / "workers"
+
+
+def public_python() -> tuple[str, dict[str, str]]:
+    """A Python that every user can run, and the environment that lets it see this installation.
+
+    The interpreter of the virtual environment may lie below a home directory that is closed to others.
+    """
+    real = Path(sys.executable).resolve()
+    if all(parent.stat().st_mode & 0o005 == 0o005 for parent in real.parents):
+        return sys.executable, {}
+    path = os.pathsep.join([str(ROOT), *(entry for entry in sys.path if entry.endswith("site-packages"))])
+    return f"/usr/bin/python3.{sys.version_info.minor}", {"PYTHONPATH": path}
 
 
 class Daemon:
@@ -56,12 +70,15 @@ class Daemon:
         """Start it, and wait until it answers."""
         environment = {**os.environ, **self.env}
         environment.pop("NOTIFY_SOCKET", None)
-        prefix: list[str] = []
+        command = [str(BIN / "pitbossd")]
         if self.user is not None:
-            prefix = ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"]
+            python, seen = public_python()
+            environment |= seen
+            identity = [f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"]
+            command = ["setpriv", *identity, python, "-m", "supervisor.cli.pitbossd"]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*prefix, str(BIN / "pitbossd"), "run", str(self.manifest_path), "--log-format", "json"],
+                [*command, "run", str(self.manifest_path), "--log-format", "json"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -77,10 +94,11 @@ class Daemon:
         assert self.process is not None
         if self.process.poll() is not None:
             raise AssertionError(f"pitbossd ended with {self.process.returncode}:\n{self.log()}")
-        try:
-            return self.get("/livez").status_code == 200
-        except httpx.TransportError:
-            return False
+        # httpx leaves a socket open when it cannot connect, so whether somebody listens is asked first.
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(self.socket)) != 0:
+                return False
+        return self.get("/livez").status_code == 200
 
     # ── what a user does ─────────────────────────────────────────────────────────────────────────
 
