@@ -14,6 +14,7 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from types import FrameType
 
 from supervisor.runtime.children import unreaped
 from supervisor.runtime.containment import Containment, Tree
@@ -55,11 +56,13 @@ class Descendants:
         self._own = os.getpid()
         self._own_group = os.getpgid(0)
         self._is_fresh = False
+        self._is_closed = False
         self._timer: asyncio.TimerHandle | None = None
         _become_subreaper(on=True)
         present = children_of(self._own)
         self._foreign = {pid: stat.started for pid in present if (stat := read_stat(pid)) is not None}
-        self._loop.add_signal_handler(signal.SIGCHLD, self._child_ended)
+        self._former_handler = signal.getsignal(signal.SIGCHLD)
+        self._listen()
 
     def sweep(self) -> None:
         """Adopt every orphan there is, and reap those that have ended.
@@ -103,7 +106,8 @@ class Descendants:
 
     def close(self) -> None:
         """Kill the strays, which nobody will ever ask for again, and watch no more."""
-        self._loop.remove_signal_handler(signal.SIGCHLD)
+        signal.signal(signal.SIGCHLD, self._former_handler)
+        self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
         self.sweep_again()
@@ -119,12 +123,22 @@ class Descendants:
     def _grow_stale(self) -> None:
         self._is_fresh = False
 
-    def _child_ended(self) -> None:
-        if self._timer is None:
+    def _listen(self) -> None:
+        signal.signal(signal.SIGCHLD, self._child_ended)
+
+    def _child_ended(self, _number: int, _frame: FrameType | None) -> None:
+        # Once is enough until the next sweep. Each further signal would put a byte into the pipe by which
+        # the loop hears of signals; a thousand ends at once would fill it, and SIGTERM would be lost.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._loop.call_soon_threadsafe(self._sweep_later)
+
+    def _sweep_later(self) -> None:
+        if self._timer is None and not self._is_closed:
             self._timer = self._loop.call_later(SWEEP_DELAY_SECONDS, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
+        self._listen()
         self.sweep()
 
     def _adopt(self, stat: Stat) -> bool:

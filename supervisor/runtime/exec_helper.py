@@ -36,7 +36,7 @@ def main() -> None:
         become(plan, step)
         step[0] = "exec"
         os.write(report, EXECUTING)
-        os.execvpe(plan["argv"][0], plan["argv"], plan["environment"])  # noqa: S606 - no shell is wanted
+        execute(plan["argv"], plan["environment"])
     except OSError as error:
         os.write(report, f"{step[0]}\0{error.errno or 0}".encode())
     except (ValueError, OverflowError):
@@ -73,6 +73,27 @@ def become(plan: dict[str, Any], step: list[str]) -> None:
     os.chdir(plan["working_directory"])
     if plan["watchdog"]:
         plan["environment"]["WATCHDOG_PID"] = str(os.getpid())
+
+
+def execute(argv: list[bytes], environment: dict[bytes, bytes]) -> None:
+    """Run the program, looked up as execvp(3) does; returns never. Raises OSError if none can be run.
+
+    `os.execvpe` imports a module on its way. By now the worker's user may be unable to read it, or
+    its limits too low to open it.
+    """
+    program, path = argv[0], environment.get(b"PATH", os.defpath.encode())
+    directories = [b""] if b"/" in program else path.split(b":")
+    error: OSError = FileNotFoundError(2, "not found")
+    for directory in directories:
+        place = directory + b"/" + program if directory else program
+        try:
+            os.execve(place, argv, environment)  # noqa: S606 - no shell is wanted
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as found:
+            # What was found and may not be run says more than what was not found.
+            error = found if isinstance(error, FileNotFoundError) else error
+    raise error
 
 
 def reset_signals() -> None:

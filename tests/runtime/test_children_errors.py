@@ -88,6 +88,19 @@ def test_a_program_is_found_where_the_worker_would_look(tmp_path: Path, fields: 
     assert "not found in PATH" in why_not(launch_of("only-here", **fields))
 
 
+def test_a_helper_needs_nothing_more_when_it_has_begun(tmp_path: Path) -> None:
+    """With hardly a descriptor left to open, a program is still looked up, and its trouble is told."""
+    limits = {"NOFILE": (4, 4)}
+    child = start_child(launch_of("true", limits=limits))
+    select.select([child], [], [], 30)
+    assert spawn_failure(child, launch_of("true")) is None
+    reap(child)
+    script(tmp_path / "plain", "echo hi", 0o644)
+    path = {"PATH": f"{tmp_path}:/bin"}
+    assert "not found in PATH" in why_not(launch_of("nope", limits=limits))
+    assert "is not executable" in why_not(launch_of("plain", limits=limits, environment=path))
+
+
 @pytest.mark.parametrize(
     "launch",
     [

@@ -20,7 +20,7 @@ from supervisor.runtime.containment import Containment, Tree
 from supervisor.runtime.procfs import children_of, read_stat
 from supervisor.runtime.tree_signals import TreeSignals
 from tests.runtime.process_harness import ME, PYTHON, Stand, is_alive, launch_of, reaped, worker
-from tests.waiting import async_eventually
+from tests.waiting import async_eventually, eventually
 
 FORMS = ["same-group", "new-group", "new-session", "daemon"]
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -151,6 +151,21 @@ async def test_orphans_are_reaped_while_the_worker_lives(stand: Stand) -> None:
 
 def _elsewhere(stand: Stand) -> set[int]:
     return set(stand.processes._descendants._foreign)
+
+
+async def test_many_ends_at_once_drown_no_other_signal(plain_stand: Stand) -> None:
+    """While hundreds of children end in one turn of the loop a signal to this process is still heard."""
+    heard: list[bool] = []
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, heard.append, True)
+    for index in range(400):
+        plain_stand.spawn(launch_of("true"), InstanceId("many", index))
+    lives = plain_stand.processes._lives.values()
+    eventually(lambda: all(wait_status(life.leader) for life in lives))
+    os.kill(os.getpid(), signal.SIGUSR1)
+    await async_eventually(lambda: bool(heard))
+    loop.remove_signal_handler(signal.SIGUSR1)
+    await async_eventually(lambda: not plain_stand.processes._lives)
 
 
 async def test_a_process_of_nobody_is_killed_at_the_end(tmp_path: Path) -> None:
