@@ -159,7 +159,7 @@ def test_the_worst_case_of_a_shutdown(manifest: Loader) -> None:
     text = """
         shutdown: {deadline: %s}
         pools:
-          db: {command: x, stop: {stages: [{signal: TERM, grace: 10s}]}}
+          db: {command: x, drain: {settle: 50s}, stop: {stages: [{signal: TERM, grace: 10s}]}}
           api:
             command: x
             depends_on: [db]
