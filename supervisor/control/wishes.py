@@ -170,7 +170,7 @@ async def _steer(call: Call, verb: str, event: Callable[[str, Wish], OperationWi
         if history is None or await history.past_operation(wanted) is None:
             raise unknown_operation(wanted)
         raise Problem("operation-ended", f"cannot {verb} operation {wanted}: it is over", "start a new one")
-    wish = Wish(Scope(), wanted, call.request_id, call.plane.gatekeeper.principal(call.peer))
+    wish = Wish(Scope(), new_operation_id(), call.request_id, call.plane.gatekeeper.principal(call.peer))
     return await _accepted(call, await _ask(call, verb, wanted, event(wanted, wish)))
 
 

@@ -125,12 +125,7 @@ class Journal:
                 # The goal of a pool replaces those of its instances.
                 for key in [key for key in self._queue if isinstance(key, Scope) and key.pool == name]:
                     del self._queue[key]
-            self._put(scope, _intent(scope, report.goal, report))
-            if scope.index is None and name in host.pools:
-                # A drain leaves what is stopped where it is; the pool's goal is not true of those.
-                for one in host.instances_of(name):
-                    if one.goal is not report.goal:
-                        self._put(Scope(*one.id), _intent(Scope(*one.id), one.goal, report))
+            self._put(scope, Intent(scope, report.goal, time.time(), report.request_id, report.principal))
 
     def _take_operation(self, name: str, host: Host, now: float) -> None:
         operation = host.operations.get(name)
@@ -193,10 +188,6 @@ class Journal:
 
     async def _run(self, call: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._writer, call, *arguments)
-
-
-def _intent(scope: Scope, goal: Goal, report: GoalChanged) -> Intent:
-    return Intent(scope, goal, time.time(), report.request_id, report.principal)
 
 
 def _row(operation: Operation, host: Host, now: float) -> OperationRow:

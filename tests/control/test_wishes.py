@@ -277,10 +277,10 @@ async def test_two_request_ids_are_none() -> None:
 
 
 def test_operation_ids_sort_by_time_and_do_not_repeat() -> None:
-    """Fourteen characters each, fit for a path, later ones not before earlier ones but for a millisecond."""
+    """Sixteen characters each, fit for a path, later ones not before earlier ones but for a millisecond."""
     ids = [new_operation_id() for _ in range(2000)]
     assert len(set(ids)) == 2000
-    assert {len(one) for one in ids} == {14}
+    assert {len(one) for one in ids} == {16}
     assert [one[:9] for one in ids] == sorted(one[:9] for one in ids)
     assert all(one.isalnum() and one.islower() for one in ids)
     assert new_request_id() != new_request_id()

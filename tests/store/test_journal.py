@@ -82,9 +82,7 @@ async def test_goals_outlive_the_daemon(path: Path) -> None:
         wished(Scope("web", 1), Goal.DRAINED),
         wished(EMAILS, Goal.DRAINED),
     )
-    # The stub does not move its instances: the goals that they still have are kept beside the pool's.
-    own = {Scope("emails", index): Goal.UP for index in range(2)}
-    assert intents == {EMAILS: Goal.DRAINED, Scope("web", 1): Goal.DRAINED} | own
+    assert intents == {EMAILS: Goal.DRAINED, Scope("web", 1): Goal.DRAINED}
 
 
 async def test_the_goal_of_a_pool_replaces_those_of_its_instances(path: Path) -> None:
