@@ -23,6 +23,7 @@ from supervisor.runtime.children import (
     Child,
     SpawnError,
     hold_child,
+    inherit_default_signals,
     reap,
     release_child,
     spawn_failure,
@@ -104,6 +105,7 @@ class Processes:
         self._loop = asyncio.get_running_loop()
         self._lives: dict[tuple[InstanceId, int], _Life] = {}
         self._by_tree: dict[Tree, _Life] = {}
+        inherit_default_signals()
         self._signals = TreeSignals(containment)
         self._descendants = Descendants(containment, self._orphan_ended)
 
