@@ -191,6 +191,7 @@ class Daemon:
                 Halt: self._halt,
             },
             [MoveLog(), self._metrics, self._journal.observe],
+            before_tick=self._notify.poll,
         )
         self._control = ControlServer(
             self,

@@ -31,7 +31,11 @@ Observer = Callable[[Sequence[Report], Host, float], None]
 
 
 class Engine:
-    """Inbox, step, perform, observe, re-arm."""
+    """Inbox, step, perform, observe, re-arm.
+
+    `before_tick` is called when a deadline has come, before it is acted on: whoever holds unread
+    messages posts them. With `strict` what goes wrong is raised after it was counted, for tests.
+    """
 
     def __init__(
         self,
@@ -39,12 +43,14 @@ class Engine:
         performers: Performers,
         observers: Sequence[Observer] = (),
         *,
+        before_tick: Callable[[], None] = lambda: None,
         strict: bool = False,
     ) -> None:
         self.host = host
         self.faults = 0
         self._performers = performers
         self._observers = observers
+        self._before_tick = before_tick
         self._strict = strict
         self._inbox: deque[tuple[Event, asyncio.Future[tuple[Effect, ...]] | None]] = deque()
         self._effects: deque[Act] = deque()
@@ -172,6 +178,8 @@ class Engine:
         if self._alarm_at is not None:
             self._rung_at = self._alarm_at
         self._alarm = self._alarm_at = None
+        # What workers said in time is heard before a deadline of theirs is called missed.
+        self._before_tick()
         self.post(Tick(1) if self._one_at_a_time else Tick())
 
     def _isolate(self, tick: Tick, now: float) -> None:

@@ -164,9 +164,9 @@ class Daemon:
     def operation(self, operation: str) -> dict[str, Any]:
         """Wait until an operation is final, and return it."""
 
-        def final() -> dict[str, Any] | None:
+        def final() -> dict[str, Any]:
             shown: dict[str, Any] = self.get(f"/v1/operations/{operation}?wait=10").json()
-            return shown if shown["state"] in {"succeeded", "failed", "aborted"} else None
+            return shown if shown["state"] in {"succeeded", "failed", "aborted"} else {}
 
         return eventually(final, 120, f"operation {operation} ends")
 

@@ -6,27 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.daemon import WORKERS, Daemon, alive, public_python
+from tests.e2e.commands import PYTHON, QUICK, read_pid, worker
+from tests.e2e.daemon import Daemon, alive
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
-PYTHON = [public_python()[0], "-I"]
 NOBODY = 65534
-
-QUICK = [
-    {"signal": "SIGTERM", "target": "main", "grace": "1s"},
-    {"signal": "SIGTERM", "target": "all", "grace": "1s"},
-]
-
-
-def worker(name: str, *arguments: str) -> list[str]:
-    """The command of a test worker."""
-    return [*PYTHON, str(WORKERS / f"{name}.py"), *arguments]
-
-
-def read_pid(path: Path) -> int:
-    """The pid that a worker wrote down."""
-    return int(eventually(lambda: path.exists() and path.read_text(), what=f"{path} is written"))
 
 
 @pytest.mark.parametrize("user", [None, NOBODY], ids=["control-groups", "without-root"])

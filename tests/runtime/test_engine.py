@@ -19,6 +19,7 @@ from supervisor.core.events import (
     Wish,
 )
 from supervisor.core.exits import ExitStatus
+from supervisor.core.host import step
 from supervisor.core.identity import InstanceId
 from supervisor.core.phases import Phase
 from supervisor.core.plan import HostPlan, PoolPlan
@@ -118,7 +119,7 @@ async def test_a_step_that_raises_is_counted_and_supervision_goes_on(monkeypatch
     rig = Rig(instances=2, strict=False, min_uptime=0.0)
     rig.engine.post(Booted())
     await async_eventually(lambda: all(one.ready for one in rig.host.instances.values()))
-    real = engine_module.step
+    real = step
 
     def broken(host: Host, event: Any, now: float) -> Any:
         if isinstance(event, Told):
