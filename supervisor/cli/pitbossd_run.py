@@ -59,6 +59,7 @@ class CannotStartError(Exception):
 def run_daemon(manifest: Manifest, log_format: str, log_level: str) -> int:
     """Run until the host is shut down; the exit code. Raises `CannotStartError`."""
     configure(level=log_level, form=log_format)
+    raise_nofile()
     _prepare_directories(manifest)
     lock = _lock(manifest.runtime_directory / "pitbossd.lock")
     try:
