@@ -13,7 +13,7 @@ from supervisor.core.exits import ExitClass, ExitRecord, ExitStatus, is_ours
 from supervisor.core.phases import ON_THE_WAY_OUT, Goal, Phase
 from supervisor.core.plan import Kind, RestartPolicy
 from supervisor.core.scene import Scene, enter, unready
-from supervisor.core.state import Instance, RungKind
+from supervisor.core.state import Instance, RungKind, Stop
 
 _CLASS_OF_CAUSE = {
     Cause.STARTUP_TIMEOUT: ExitClass.STARTUP_TIMEOUT,
@@ -24,6 +24,7 @@ _CLASS_OF_CAUSE = {
 
 
 def exited(scene: Scene, instance: Instance, fact: Exited) -> Instance:
+    """The main process ended: the end of the generation, unless something of its tree is left."""
     record = _record(scene, instance, fact)
     if fact.leftovers == 0:
         return gone(scene, instance, record)
@@ -34,6 +35,7 @@ def exited(scene: Scene, instance: Instance, fact: Exited) -> Instance:
 
 
 def tree_gone(scene: Scene, instance: Instance) -> Instance:
+    """What the main process had left behind is gone too."""
     record, stop = instance.pending_exit, instance.stop
     if record is None:
         return instance
@@ -48,6 +50,13 @@ def tree_gone(scene: Scene, instance: Instance) -> Instance:
     return gone(scene, instance, record)
 
 
+def _who_skipped(stop: Stop | None) -> str:
+    """The words that say on whose account SIGKILL came before its time; empty if it did not."""
+    if stop is None or stop.forced is None or not stop.killed:
+        return ""
+    return f" (windows skipped by {stop.forced})"
+
+
 def _record(scene: Scene, instance: Instance, fact: Exited) -> ExitRecord:
     stop = instance.stop
     rung = stop.rungs[0].name if stop is not None and stop.rungs else None
@@ -58,8 +67,6 @@ def _record(scene: Scene, instance: Instance, fact: Exited) -> ExitRecord:
         detail = f"{exit_class}, then {detail}"
     else:
         exit_class = _classify(fact.status, instance)
-    if stop is not None and stop.forced and stop.killed:
-        detail += f" (windows skipped by {stop.forced})"
     return ExitRecord(
         instance.generation,
         exit_class,
@@ -82,6 +89,7 @@ def _classify(status: ExitStatus, instance: Instance) -> ExitClass:
 
 def gone(scene: Scene, instance: Instance, record: ExitRecord) -> Instance:
     """Nothing of the generation is left: close its book and decide what follows."""
+    record = replace(record, detail=record.detail + _who_skipped(instance.stop))
     instance = unready(scene, instance, f"it ended: {record.detail}")
     ladder.end(scene, instance)
     scene.emit(Ended(instance.id, record))

@@ -48,9 +48,9 @@ def step(host: Host, event: Event, now: float) -> tuple[Effect, ...]:
     except BaseException:
         turn.take_back()
         raise
-    for effect in turn.effects:
-        if isinstance(effect, OperationChanged):
-            _keep_bounded(host, effect.operation)
+    changed = (effect.operation for effect in turn.effects if isinstance(effect, OperationChanged))
+    for name in dict.fromkeys(changed):
+        _keep_bounded(host, name)
     return turn.finish()
 
 

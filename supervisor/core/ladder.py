@@ -10,14 +10,10 @@ from dataclasses import replace
 from supervisor.core.effects import Cause, Climbed, Extended, Kill, Signal, StopEnded
 from supervisor.core.events import CheckKind, Urgency
 from supervisor.core.phases import Phase
-from supervisor.core.plan import KILL_SECONDS, SWEEP_SECONDS, PoolPlan, Target
+from supervisor.core.plan import KILL_SECONDS, LINGER_SECONDS, SWEEP_SECONDS, PoolPlan, Target
 from supervisor.core.probing import begin_check
 from supervisor.core.scene import Scene, enter, unready
 from supervisor.core.state import Instance, Rung, RungKind, Stop
-
-LINGER_SECONDS = 0.2
-"""How long a tree may take to end after its main process before it is called a leftover: uvicorn and
-hypercorn are gone before their own resource tracker is."""
 
 IDLE_SECONDS = 1.0
 """How long a worker that held nothing when its drain began must stay so to count as drained: a task
@@ -68,7 +64,7 @@ def sweep(scene: Scene, instance: Instance) -> Instance:
     instance = unready(scene, instance, "its main process is gone")
     stop = Stop(
         Cause.EXIT,
-        (_LINGER, _sweep_rung(scene), _KILL),
+        _after_main(scene, rungs(scene.plan, drains=False, holds=False, scale=scene.scale)),
         began_at=scene.now,
         rung_since=scene.now,
         stop_by=scene.stop_by,
@@ -86,13 +82,15 @@ def main_gone(scene: Scene, instance: Instance) -> Instance:
         current.kind is RungKind.STAGE and current.target is Target.ALL
     ):
         return replace(instance, waiting_for=_waiting_for(scene, instance, current))
-    rest = tuple(rung for rung in stop.rungs[1:] if rung.kind is RungKind.STAGE and rung.target is Target.ALL)
-    ladder = (current, _LINGER, *(rest or (_sweep_rung(scene),)), _KILL)
+    ladder = (current, *_after_main(scene, stop.rungs[1:]))
     return climb(scene, replace(instance, stop=replace(stop, rungs=ladder)), "exit", Cause.LEFTOVERS)
 
 
-def _sweep_rung(scene: Scene) -> Rung:
-    return Rung(RungKind.SWEEP, SWEEP_SECONDS * scene.scale, signal="SIGTERM", target=Target.ALL)
+def _after_main(scene: Scene, rest: tuple[Rung, ...]) -> tuple[Rung, ...]:
+    """The ladder for what a main process left behind: the stages for all that are left, or a sweep."""
+    stages = tuple(rung for rung in rest if rung.kind is RungKind.STAGE and rung.target is Target.ALL)
+    sweeping = Rung(RungKind.SWEEP, SWEEP_SECONDS * scene.scale, signal="SIGTERM", target=Target.ALL)
+    return (_LINGER, *(stages or (sweeping,)), _KILL)
 
 
 def climb(scene: Scene, instance: Instance, outcome: str, cause: Cause = Cause.WINDOW_CLOSED) -> Instance:
@@ -153,8 +151,11 @@ def _stand_on(scene: Scene, instance: Instance, stop: Stop, cause: Cause, detail
         sent = sent | {rung.signal}
     if rung.kind is RungKind.KILL:
         stop = replace(stop, killed=True)
+    if rung.kind is not RungKind.DRAIN:
+        # An answer about the end of the drain must not end the hold that comes after it.
+        instance = replace(instance, checks={})
     if rung.kind in {RungKind.STAGE, RungKind.SWEEP, RungKind.KILL}:
-        instance = replace(instance, checks={}, watchdog_at=None)
+        instance = replace(instance, watchdog_at=None)
     instance = replace(
         instance,
         stop=stop,
@@ -228,27 +229,48 @@ def _stop_cause(by: str) -> Cause:
 
 
 def refit(scene: Scene, instance: Instance) -> Instance:
-    """A deadline of the host fell on a stop that is under way: what is left of it shrinks, never grows."""
+    """A deadline fell on a stop that is under way: what is left of it shrinks, never grows.
+
+    Windows are cut to the declared one times the factor, not multiplied by it: the same deadline
+    asked for twice must not cut them twice.
+    """
     stop = instance.stop
-    assert stop is not None
-    rest = tuple(
-        rung
-        if rung.kind is RungKind.KILL or rung.window_seconds is None
-        else replace(rung, window_seconds=rung.window_seconds * scene.scale)
-        for rung in stop.rungs[1:]
-    )
+    assert stop is not None and scene.stop_by is not None
+    rest = tuple(_cut(scene, rung) for rung in stop.rungs[1:])
     deadline = instance.deadline
-    stop_by = scene.stop_by if stop.stop_by is None else min(stop.stop_by, scene.stop_by or stop.stop_by)
+    stop_by = scene.stop_by if stop.stop_by is None else min(stop.stop_by, scene.stop_by)
     current = stop.rungs[0]
     if current.kind is not RungKind.KILL:
-        if deadline is not None:
-            deadline = scene.now + (deadline - scene.now) * scene.scale
-        moments = [moment for moment in (deadline, stop_by) if moment is not None]
-        deadline = min(moments, default=None)
+        window = _cut(scene, current).window_seconds
+        cut = stop_by if window is None else min(stop_by, scene.now + window)
+        deadline = cut if deadline is None else min(deadline, cut)
     if scene.has_dependents and current.kind in _BEFORE_STAGES and not _has_hold(rest):
         at = next(index for index, rung in enumerate(rest) if rung.kind not in _BEFORE_STAGES)
         rest = (*rest[:at], Rung(RungKind.HOLD, None), *rest[at:])
     return replace(instance, deadline=deadline, stop=replace(stop, rungs=(current, *rest), stop_by=stop_by))
+
+
+def _cut(scene: Scene, rung: Rung) -> Rung:
+    """The rung with the window that the deadline leaves it."""
+    declared = _declared_seconds(scene.plan, rung)
+    if declared is None or rung.window_seconds is None:
+        return rung
+    return replace(rung, window_seconds=min(rung.window_seconds, declared * scene.scale))
+
+
+def _declared_seconds(plan: PoolPlan, rung: Rung) -> float | None:
+    """The window before any deadline; None where deadlines do not change it."""
+    match rung.kind:
+        case RungKind.SETTLE if plan.drain is not None:
+            return plan.drain.settle_seconds
+        case RungKind.DRAIN if plan.drain is not None:
+            return plan.drain.window_seconds
+        case RungKind.STAGE:
+            return plan.stop.stages[rung.number - 1].grace_seconds
+        case RungKind.SWEEP if rung.signal is not None:
+            return SWEEP_SECONDS
+        case _:
+            return None
 
 
 def _has_hold(ladder: tuple[Rung, ...]) -> bool:

@@ -28,7 +28,7 @@ from supervisor.core.events import (
 from supervisor.core.exits import ExitClass, ExitRecord
 from supervisor.core.phases import ON_THE_WAY_OUT, Goal, Phase
 from supervisor.core.plan import Readiness
-from supervisor.core.probing import answered, ask_due, begin_check, without
+from supervisor.core.probing import answered, ask_due, begin_check, is_awaited, without
 from supervisor.core.readiness import arm, become_ready, turn_ready
 from supervisor.core.scene import Scene, enter, unready
 from supervisor.core.state import Instance, RungKind
@@ -47,7 +47,8 @@ def advance(scene: Scene, instance: Instance, gate: str) -> Instance:
             return enter(scene, instance, Phase.STOPPED, cause, waiting_for="", superseded=False)
         return instance
     if instance.phase is Phase.STOPPED and not instance.finished:
-        instance = enter(scene, instance, Phase.PENDING, Cause.START)
+        # Only an operator's wish leads here: what failed before it does not count any more.
+        instance = enter(scene, instance, Phase.PENDING, Cause.START, failures=0, starts=())
     if instance.phase is Phase.PENDING:
         return replace(instance, waiting_for=gate) if gate else start(scene, instance)
     return instance
@@ -108,9 +109,15 @@ def leave(scene: Scene, instance: Instance, cause: Cause, urgency: Urgency = Urg
 
 
 def come_back(scene: Scene, instance: Instance) -> Instance:
-    """The goal is up again: take back a stop that only settles; any other ends first, then it starts."""
+    """The goal is up again: take back a stop that only settles; any other ends first, then it starts.
+
+    Only what a wish for `down` or `drained` began is taken back, not a restart nor a verdict on the
+    worker; and a worker that has said STOPPING=1 goes away whatever we want.
+    """
     stop = instance.stop
-    if stop is None or instance.phase is not Phase.DRAINING or stop.rungs[0].kind is not RungKind.SETTLE:
+    if stop is None or stop.cause not in {Cause.DRAIN, Cause.STOP} or instance.said_stopping:
+        return instance
+    if instance.phase is not Phase.DRAINING or stop.rungs[0].kind is not RungKind.SETTLE:
         return instance
     ladder.cancel(scene, instance)
     instance = enter(
@@ -140,9 +147,12 @@ def react(scene: Scene, instance: Instance, fact: Fact) -> Instance:
     """Take in a fact about the current generation; `host` has dropped those about older ones."""
     if not instance.has_process:
         return instance
+    if instance.pending_exit is not None and not isinstance(fact, TreeGone | Told):
+        # Its main process is gone, and that is told once: what else is said about it came too late.
+        return instance
     match fact:
         case Spawned(pid=pid):
-            return _spawned(scene, instance, pid)
+            return instance if instance.pid is not None else _spawned(scene, instance, pid)
         case SpawnFailed(reason=reason):
             record = ExitRecord(instance.generation, ExitClass.SPAWN_ERROR, reason, scene.now, 0.0)
             return gone(scene, instance, record)
@@ -176,7 +186,7 @@ def _spawned(scene: Scene, instance: Instance, pid: int) -> Instance:
 
 
 def _check_passed(scene: Scene, instance: Instance, check: CheckKind) -> Instance:
-    if check not in instance.checks:
+    if not is_awaited(instance, check):
         return instance
     instance = answered(scene, instance, check, None)
     if check is CheckKind.DRAIN:
@@ -192,7 +202,7 @@ def _check_passed(scene: Scene, instance: Instance, check: CheckKind) -> Instanc
 
 
 def _check_failed(scene: Scene, instance: Instance, check: CheckKind, reason: str) -> Instance:
-    if check not in instance.checks:
+    if not is_awaited(instance, check):
         return instance
     instance = answered(scene, instance, check, reason)
     if check is CheckKind.UNTIL:

@@ -93,6 +93,13 @@ class StopPolicy:
     extend_step_seconds: float = 60.0
     extend_total_seconds: float = 120.0
 
+    @property
+    def worst_case_seconds(self) -> float:
+        """How long the ladder may take from its first stage on, without extensions."""
+        swept = any(stage.target is Target.ALL for stage in self.stages)
+        sweep = LINGER_SECONDS + (0.0 if swept else SWEEP_SECONDS)
+        return sum(stage.grace_seconds for stage in self.stages) + sweep + KILL_SECONDS
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -162,6 +169,10 @@ KILL_SECONDS = 5.0
 uninterruptible sleep outlives it for as long as its device does; five seconds is what systemd's
 final-sigterm and pebble's second kill delay centre on."""
 
+LINGER_SECONDS = 0.2
+"""How long a tree may take to end after its main process before it is called a leftover: uvicorn and
+hypercorn are gone before their own resource tracker is."""
+
 SWEEP_SECONDS = 5.0
 """Grace for what a main process left behind, where the ladder has no stage of its own for all."""
 
@@ -175,7 +186,11 @@ class HostPlan:
     shutdown_deadline_seconds: float = 300.0
 
     def worst_case_stop_seconds(self, pool: str) -> float:
-        """How long one instance of a pool may take to stop without extensions, seconds."""
+        """How long one instance of a pool may take to stop without extensions, seconds.
+
+        It holds for the worst: the main process ends just before its last window closes, and what it
+        left behind outlives every signal.
+        """
         plan = self.pools[pool]
         drain = plan.drain.settle_seconds + plan.drain.window_seconds if plan.drain else 0.0
-        return drain + sum(stage.grace_seconds for stage in plan.stop.stages) + KILL_SECONDS
+        return drain + plan.stop.worst_case_seconds

@@ -66,6 +66,12 @@ def answered(scene: Scene, instance: Instance, check: CheckKind, reason: str | N
     return _put(instance, check, replace(state, asked_at=None, next_at=following))
 
 
+def is_awaited(instance: Instance, check: CheckKind) -> bool:
+    """Whether a question of this kind is open; an answer to none is late, or was told twice."""
+    state = instance.checks.get(check)
+    return state is not None and state.asked_at is not None
+
+
 def without(instance: Instance, check: CheckKind) -> Instance:
     """Ask no more questions of this kind; an answer that is still under way is ignored."""
     return replace(

@@ -15,12 +15,17 @@ from supervisor.core.state import Instance
 
 
 def become_ready(scene: Scene, instance: Instance) -> Instance:
-    """Ready for the first time in this generation."""
+    """Ready for the first time in this generation, unless it has said that it is stopping."""
+    if instance.said_stopping:
+        return replace(instance, uptime_ready_at=None)
     instance = enter(scene, instance, Phase.RUNNING, Cause.READY, uptime_ready_at=None, waiting_for="")
     return arm(scene, turn_ready(scene, instance, first=True))
 
 
 def turn_ready(scene: Scene, instance: Instance, *, first: bool = False) -> Instance:
+    """May get work, now or again; STOPPING=1 is final."""
+    if instance.said_stopping:
+        return instance
     started = instance.started_at if first else None
     took = None if started is None else scene.now - started
     scene.emit(ReadyChanged(instance.id, instance.generation, True, "", took))

@@ -96,8 +96,16 @@ def _is_replaced(turn: Turn, pool: Pool, instance: Instance, old: int) -> bool:
         return False
     if instance.finished:
         return True
-    well_for = turn.now - instance.ready_at if instance.ready and instance.ready_at is not None else -1.0
-    return well_for >= pool.plan.rollout.min_ready_seconds
+    proven_at = _proven_at(pool, instance)
+    return proven_at is not None and turn.now >= proven_at
+
+
+def _proven_at(pool: Pool, instance: Instance) -> float | None:
+    """When a replacement will have been ready for long enough; None while it is not ready."""
+    # The turn ends by this very number and wakes at it: `now - ready_at` may round to just below.
+    if not instance.ready or instance.ready_at is None:
+        return None
+    return instance.ready_at + pool.plan.rollout.min_ready_seconds
 
 
 def _note(turn: Turn, rollout: Rollout, instance: Instance, old: int) -> None:
@@ -150,13 +158,15 @@ def _supersede(turn: Turn, instance: Instance, request_id: str) -> Instance:
     return instance
 
 
-def _wake_at(turn: Turn, pool: Pool, rollout: Rollout) -> float:
-    moments = [rollout.progress_by]
+def _wake_at(turn: Turn, pool: Pool, rollout: Rollout) -> float | None:
+    # A paused rollout has no deadline; one that lay in the past would wake the daemon without end.
+    moments = [rollout.progress_by] if rollout.state is RolloutState.RUNNING else []
     for key, old in rollout.turns.items():
         instance = turn.host.instances[key]
-        if instance.generation > old and instance.ready and instance.ready_at is not None:
-            moments.append(instance.ready_at + pool.plan.rollout.min_ready_seconds)
-    return min(moments)
+        proven_at = _proven_at(pool, instance)
+        if instance.generation > old and proven_at is not None:
+            moments.append(proven_at)
+    return min(moments, default=None)
 
 
 def halt(turn: Turn, name: str, failed: InstanceId | None, why: str) -> None:
@@ -196,9 +206,10 @@ def abandon(turn: Turn, name: str, state: OperationState, message: str) -> None:
 def set_paused(turn: Turn, operation: str, *, paused: bool) -> None:
     """Begin no new turn while paused; the progress deadline starts anew afterwards."""
     state = RolloutState.PAUSED if paused else RolloutState.RUNNING
-    for pool in list(turn.host.pools.values()):
+    for name in turn.host.pools:
+        pool = turn.host.pools[name]
         rollout = pool.rollout
         if rollout is not None and rollout.operation == operation:
             progress_by = turn.now + pool.plan.rollout.progress_deadline_seconds
             turn.put_pool(replace(pool, rollout=replace(rollout, state=state, progress_by=progress_by)))
-            advance(turn, pool.name)
+            advance(turn, name)

@@ -164,7 +164,7 @@ class Rollout:
     waiting: tuple[InstanceId, ...]
     turns: Mapping[InstanceId, int]
     progress_by: float
-    wake_at: float
+    wake_at: float | None
     state: RolloutState = RolloutState.RUNNING
     request_id: str = ""
 

@@ -19,6 +19,7 @@ _UP = frozenset({Phase.STARTING, Phase.RUNNING})
 
 
 def hear(scene: Scene, instance: Instance, told: Told) -> Instance:
+    """Take in one message of the worker: counts and words first, then what they mean for its phase."""
     if told.tasks_completed or told.tasks_failed or told.tasks_cancelled or told.task_seconds:
         scene.emit(
             TasksReported(

@@ -30,7 +30,7 @@ from supervisor.core.exits import SIGNAL_NUMBERS
 from supervisor.core.identity import InstanceId
 from supervisor.core.phases import ON_THE_WAY_OUT, Goal, Phase
 from supervisor.core.plan import Target
-from supervisor.core.state import Host, Instance, OperationState, Shutdown
+from supervisor.core.state import Host, Instance, OperationState, Shutdown, StepState
 from supervisor.core.turn import Turn
 
 
@@ -43,7 +43,10 @@ class _RefusedError(Exception):
 
 
 def take(turn: Turn, event: OperatorWish | OperationWish) -> None:
-    """Carry out a wish, or say why it cannot be."""
+    """Carry out a wish, or say why it cannot be; one that was taken already has its answer."""
+    if event.wish.operation in turn.host.operations:
+        turn.emit(Accepted(event.wish.operation))
+        return
     try:
         match event:
             case AbortRequested() | PauseRequested() | UnpauseRequested():
@@ -106,19 +109,15 @@ def _scopes(host: Host, scope: Scope) -> list[Scope]:
     return [Scope(name) for name in host.pools] if scope.pool is None else [scope]
 
 
-def _set_goal(turn: Turn, wish: Wish, ids: list[InstanceId], goal: Goal) -> list[InstanceId]:
-    """Write the goal down for pools and instances; a drain leaves what is down where it is."""
+def _set_goal(turn: Turn, kind: str, wish: Wish, ids: list[InstanceId], goal: Goal) -> list[InstanceId]:
+    """Write the goal down for pools and instances.
+
+    Some keep the goal they have: a drain leaves what is down where it is, a start what is drained.
+    """
     host = turn.host
-    keeps = {Goal.DOWN} if goal is Goal.DRAINED else set()
+    keeps = _kept_by(kind)
     for scope in _scopes(host, wish.scope):
-        assert scope.pool is not None
-        members = _resolve(host, scope)
-        differ = any(host.instances[key].goal not in {goal, *keeps} for key in members)
-        if scope.index is None and host.pools[scope.pool].goal not in {goal, *keeps}:
-            turn.put_pool(replace(host.pools[scope.pool], goal=goal))
-            differ = True
-        if differ:
-            turn.emit(GoalChanged(scope, goal, wish.request_id, wish.principal))
+        _set_goal_of(turn, wish, scope, goal, keeps)
     meant = [key for key in ids if host.instances[key].goal not in keeps]
     for key in meant:
         instance = host.instances[key]
@@ -126,6 +125,35 @@ def _set_goal(turn: Turn, wish: Wish, ids: list[InstanceId], goal: Goal) -> list
             # All goals first: who waits for whom depends on the goals of the others.
             turn.put(replace(instance, goal=goal, request_id=wish.request_id))
     return meant
+
+
+def _kept_by(kind: str) -> frozenset[Goal]:
+    """The goals that a wish of this kind does not overrule."""
+    match kind:
+        case "drain":
+            return frozenset({Goal.DOWN})
+        case "start":
+            return frozenset({Goal.DRAINED})
+        case _:
+            return frozenset()
+
+
+def _set_goal_of(turn: Turn, wish: Wish, scope: Scope, goal: Goal, keeps: frozenset[Goal]) -> None:
+    host = turn.host
+    assert scope.pool is not None
+    members = [host.instances[key] for key in _resolve(host, scope)]
+    differ = any(one.goal not in {goal, *keeps} for one in members)
+    if scope.index is None and host.pools[scope.pool].goal not in {goal, *keeps}:
+        turn.put_pool(replace(host.pools[scope.pool], goal=goal))
+        differ = True
+    if not differ:
+        return
+    turn.emit(GoalChanged(scope, goal, wish.request_id, wish.principal))
+    for one in members:
+        if scope.index is None and one.goal in keeps:
+            # What the journal has just heard about the whole pool does not hold for this one.
+            own = Scope(one.id.pool, one.id.index)
+            turn.emit(GoalChanged(own, one.goal, wish.request_id, wish.principal))
 
 
 # ── down ─────────────────────────────────────────────────────────────────────────────────────────
@@ -137,7 +165,7 @@ def _take_down(
     host = turn.host
     goal = Goal.DRAINED if kind == "drain" else Goal.DOWN
     cause = Cause.DRAIN if kind == "drain" else Cause.STOP
-    meant = _set_goal(turn, wish, ids, goal)
+    meant = _set_goal(turn, kind, wish, ids, goal)
     fitted = None
     if deadline_seconds is not None:
         fitted = shutdown.fit(host.plan, {key.pool for key in meant}, turn.now, turn.now + deadline_seconds)
@@ -165,9 +193,9 @@ def _take_down(
 def _start(turn: Turn, wish: Wish, ids: list[InstanceId]) -> str:
     host, scope = turn.host, wish.scope
     drained = [key for key in ids if host.instances[key].goal is Goal.DRAINED]
-    if scope.pool is not None and (len(drained) == len(ids) and drained):
+    if scope.pool is not None and drained and len(drained) == len(ids):
         raise _RefusedError("drained", f"{scope} is drained", f"pitbossctl resume {scope} brings it back")
-    ids = [key for key in ids if key not in set(drained)]
+    ids = [key for key in ids if host.instances[key].goal is not Goal.DRAINED]
     operation = _bring_up(turn, "start", wish, ids)
     for key in ids:
         instance = host.instances[key]
@@ -183,7 +211,7 @@ def _start(turn: Turn, wish: Wish, ids: list[InstanceId]) -> str:
 
 def _bring_up(turn: Turn, kind: str, wish: Wish, ids: list[InstanceId]) -> str:
     host = turn.host
-    meant = _set_goal(turn, wish, ids, Goal.UP)
+    meant = _set_goal(turn, kind, wish, ids, Goal.UP)
     operation = operations.find_active(host, kind, wish.scope) or operations.begin(turn, kind, wish, meant)
     for key in meant:
         instance = host.instances[key]
@@ -204,13 +232,13 @@ def _restart(turn: Turn, wish: Wish, ids: list[InstanceId], *, only_failed: bool
         goal = host.instances[ids[0]].goal
         kind, verb = ("drained", "resume") if goal is Goal.DRAINED else ("stopped", "start")
         raise _RefusedError(kind, f"{scope} is {kind}", f"pitbossctl {verb} {scope} brings it up")
+    same = operations.find_active(host, "restart", scope)
+    if same is not None:
+        return same.id
     if only_failed:
         up = [key for key in up if _has_failed(host.instances[key])]
         if not up:
             return operations.begin(turn, "restart", wish, (), "nothing has failed").id
-    same = operations.find_active(host, "restart", scope)
-    if same is not None:
-        return same.id
     pools = dict.fromkeys(key.pool for key in up)
     for name in pools:
         running = host.pools[name].rollout
@@ -221,7 +249,17 @@ def _restart(turn: Turn, wish: Wish, ids: list[InstanceId], *, only_failed: bool
                 f"wait for it, or pitbossctl operations abort {running.operation}",
             )
     operation = operations.begin(turn, "restart", wish, up)
+    stuck = next((key for key in up if host.instances[key].phase is Phase.STUCK), None)
+    if stuck is not None:
+        # It cannot be replaced: said before anybody is touched, in whichever pool it is.
+        operations.set_step(turn, operation.id, stuck, StepState("failed", "stuck: it outlived SIGKILL"))
+        message = f"{stuck} is stuck, so nobody was touched"
+        operations.finish(turn, operation.id, OperationState.FAILED, message)
+        return operation.id
     for name in pools:
+        if host.operations[operation.id].state.is_final:
+            # The rollout of an earlier pool has halted at once: nobody else is touched.
+            break
         rollout.begin(turn, host.pools[name], [key for key in up if key.pool == name], wish)
         rollout.advance(turn, name)
     return operation.id

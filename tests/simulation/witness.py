@@ -1,0 +1,202 @@
+"""What an outsider can know without asking the core: the operators' goals, who is ready, which gates are open.
+
+It follows wishes and reports with a few lines of its own; where its picture and the core's differ,
+one of the two is wrong, and the checkers say so.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from supervisor.core import shutdown
+from supervisor.core.effects import Accepted, Cause, Effect, Ended, Moved, ReadyChanged, Refused, Spawn
+from supervisor.core.events import (
+    DrainRequested,
+    Event,
+    OperatorWish,
+    RestartRequested,
+    ResumeRequested,
+    Scope,
+    ShutdownRequested,
+    SignalRequested,
+    StartRequested,
+    StopRequested,
+    Urgency,
+)
+from supervisor.core.identity import InstanceId
+from supervisor.core.phases import Goal, Phase
+from supervisor.core.plan import KILL_SECONDS, Condition, HostPlan
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+@dataclass
+class Slot:
+    """What is known about one instance. Everything below `generation` is about that generation."""
+
+    goal: Goal = Goal.UP
+    ready: bool = False
+    has_process: bool = False
+    finished: bool = False
+    pardoned: bool = True
+    generation: int = 0
+    ready_at: float | None = None
+    killed_by_wish: bool = False
+    hurried: bool = False
+    scale: float = 1.0
+    stop_by: float | None = None
+
+
+@dataclass
+class Witness:
+    """The outsider's picture of a host."""
+
+    plan: HostPlan
+    slots: dict[InstanceId, Slot] = field(default_factory=dict)
+    available: dict[str, bool] = field(default_factory=dict)
+    available_by_step: dict[str, bool] = field(default_factory=dict)
+    shutdown_at: float | None = None
+    shutdown_by: float | None = None
+    over_by: float | None = None
+    restarts: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
+    opened_in_step: set[str] = field(default_factory=set)
+    dependents: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, pool in self.plan.pools.items():
+            self.available[name] = self.available_by_step[name] = False
+            for needed in pool.depends_on:
+                self.dependents.setdefault(needed, []).append(name)
+            for index in range(pool.instances):
+                self.slots[InstanceId(name, index)] = Slot()
+
+    def members(self, pool: str) -> list[Slot]:
+        """The slots of a pool."""
+        return [self.slots[InstanceId(pool, index)] for index in range(self.plan.pools[pool].instances)]
+
+    def meant(self, scope: Scope) -> list[InstanceId]:
+        """The instances in a scope."""
+        return [
+            key
+            for key in self.slots
+            if scope.pool in (None, key.pool) and scope.index in (None, key.index)
+        ]
+
+    # ── what happens ─────────────────────────────────────────────────────────────────────────────
+
+    def take(self, world: "World", event: Event, effects: Iterable[Effect]) -> None:
+        """Follow one step."""
+        self.opened_in_step = {name for name in self.plan.pools if self.gate_is_open(name, self.available)}
+        if isinstance(event, OperatorWish) and not any(isinstance(effect, Refused) for effect in effects):
+            self._wish(world, event, effects)
+        for effect in effects:
+            self.follow(effect, world.now)
+        for name in self.plan.pools:
+            self.available_by_step[name] = self._is_available(name, self.available_by_step[name])
+
+    def follow(self, effect: Effect, now: float) -> None:
+        """Take in one report."""
+        match effect:
+            case Spawn():
+                old = self.slots[effect.instance]
+                self.slots[effect.instance] = Slot(
+                    old.goal, has_process=True, generation=effect.generation, pardoned=old.pardoned
+                )
+            case ReadyChanged():
+                slot = self.slots[effect.instance]
+                slot.ready = effect.ready
+                slot.ready_at = now if effect.ready else slot.ready_at
+            case Ended():
+                self.slots[effect.instance].has_process = False
+            case Moved(cause=Cause.COMPLETED):
+                self.slots[effect.instance].finished = True
+            case Moved(source=Phase.STOPPED):
+                self.slots[effect.instance].finished = False
+            case _:
+                return
+        pool = effect.instance.pool
+        self.available[pool] = self._is_available(pool, self.available[pool])
+        for name in self.dependents.get(pool, ()):
+            if self.gate_is_open(name, self.available):
+                self.opened_in_step.add(name)
+
+    def _wish(self, world: "World", event: OperatorWish, effects: Iterable[Effect]) -> None:
+        meant = self.meant(event.wish.scope)
+        urgency = Urgency.NORMAL
+        match event:
+            case StartRequested():
+                meant = [key for key in meant if self.slots[key].goal is not Goal.DRAINED]
+                self._set(meant, Goal.UP)
+            case ResumeRequested():
+                self._set(meant, Goal.UP)
+            case DrainRequested(deadline_seconds=seconds):
+                meant = [key for key in meant if self.slots[key].goal is not Goal.DOWN]
+                self._set(meant, Goal.DRAINED)
+                if seconds is not None:
+                    self._fit(meant, world.now, world.now + seconds)
+            case StopRequested():
+                self._set(meant, Goal.DOWN)
+                urgency = event.urgency
+            case ShutdownRequested():
+                self._shut_down(world, event)
+                urgency = event.urgency
+            case RestartRequested():
+                accepted = next(effect.operation for effect in effects if isinstance(effect, Accepted))
+                for pool in dict.fromkeys(key.pool for key in meant):
+                    self.restarts.setdefault(pool, []).append((accepted, world.now))
+            case SignalRequested():
+                return
+        for key in meant:
+            slot = self.slots[key]
+            slot.pardoned = True
+            slot.hurried |= urgency is not Urgency.NORMAL
+            slot.killed_by_wish |= urgency is Urgency.KILL
+
+    def _shut_down(self, world: "World", event: ShutdownRequested) -> None:
+        seconds = event.deadline_seconds
+        seconds = self.plan.shutdown_deadline_seconds if seconds is None else seconds
+        deadline = world.now + seconds
+        self._set(list(self.slots), Goal.DOWN)
+        if self.shutdown_at is None:
+            self.shutdown_at = world.now
+        if self.shutdown_by is None or deadline < self.shutdown_by:
+            self.shutdown_by = deadline
+            self.over_by = max(deadline, world.now + KILL_SECONDS)
+            self._fit(list(self.slots), world.now, deadline)
+
+    def _fit(self, keys: list[InstanceId], now: float, deadline: float) -> None:
+        fitted = shutdown.fit(self.plan, {key.pool for key in keys}, now, deadline)
+        for key in keys:
+            slot = self.slots[key]
+            slot.scale = min(slot.scale, fitted.scale)
+            moment = fitted.stop_by[key.pool]
+            slot.stop_by = moment if slot.stop_by is None else min(slot.stop_by, moment)
+
+    def _set(self, keys: list[InstanceId], goal: Goal) -> None:
+        for key in keys:
+            self.slots[key].goal = goal
+        for pool in dict.fromkeys(key.pool for key in keys):
+            self.available[pool] = self._is_available(pool, self.available[pool])
+
+    # ── gates ────────────────────────────────────────────────────────────────────────────────────
+
+    def _is_available(self, pool: str, before: bool) -> bool:
+        wanted = [slot for slot in self.members(pool) if slot.goal is Goal.UP]
+        ready = sum(slot.ready for slot in self.members(pool))
+        return ready > 0 if before else bool(wanted) and ready == len(wanted)
+
+    def gate_is_open(self, pool: str, available: dict[str, bool]) -> bool:
+        """Whether a start of this pool need not wait for another one."""
+        for needed, condition in self.plan.pools[pool].depends_on.items():
+            members = self.members(needed)
+            match condition:
+                case Condition.STARTED if not all(slot.has_process or slot.finished for slot in members):
+                    return False
+                case Condition.READY if not available[needed]:
+                    return False
+                case Condition.COMPLETED if not all(slot.finished for slot in members):
+                    return False
+                case _:
+                    pass
+        return True
