@@ -6,7 +6,7 @@ SEED ?= 1
 STEPS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types fmt arch core sim soak cov docs dist clean
+.PHONY: help setup run test lint types fmt arch core sim soak cov bench docs dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ soak: setup ## Many simulated hosts: make soak STEPS=1000000
 cov: setup ## Branch coverage; the bar is for what decides
 	$(BIN)/coverage run -m pytest -q tests/core tests/simulation
 	$(BIN)/coverage report --include 'supervisor/core/*' --fail-under 100
+
+bench: setup ## The cost of one event against the size of the host
+	$(BIN)/python -m tests.benchmarks.bench_core
 
 docs: setup ## Write the generated pages of docs/ again
 	$(BIN)/python -m docs.generate

@@ -199,6 +199,7 @@ class Daemon:
             unix=manifest.control.unix,
             http=manifest.control.http,
             metrics=lambda: self._metrics.render()[0],
+            metrics_content_type=self._metrics.render()[1],
             history=self._journal,
         )
 
