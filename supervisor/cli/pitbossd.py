@@ -3,10 +3,15 @@
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from supervisor import __version__
+
+if TYPE_CHECKING:
+    # Only named: at run time it would bring pydantic into `--help`.
+    from supervisor.manifest.load import Manifest
 
 DEFAULT_MANIFEST = "/etc/pitboss/pitboss.yaml"
 
@@ -107,7 +112,7 @@ def schema() -> None:
     click.echo(json.dumps(manifest_schema(), indent=2))
 
 
-def _load(manifest: Path):  # type: ignore[no-untyped-def]  # its type would import pydantic for --help
+def _load(manifest: Path) -> "Manifest":
     from supervisor.manifest.load import load
     from supervisor.manifest.problems import ManifestError
 

@@ -101,7 +101,7 @@ def _log_directories(manifest: Manifest) -> list[Path]:
 
 
 def _lock(path: Path) -> int:
-    """One daemon per runtime directory. A lock and not a pid file: it ends with its holder, whatever happens."""
+    """One daemon per runtime directory. A lock, not a pid file: it ends with its holder, whatever happens."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except OSError as error:
@@ -160,10 +160,8 @@ class Daemon:
             post=self._post,
             directory=manifest.runtime_directory / "notify",
             generation_of=self._generation_of,
-            owns=lambda instance, generation, pid: self._processes.owns(instance, generation, pid),
-            adopt_main=lambda instance, generation, pid: self._processes.adopt_main(
-                instance, generation, pid
-            ),
+            owns=self._owns,
+            adopt_main=self._adopt_main,
         )
         self._processes = Processes(
             post=self._post,
@@ -240,7 +238,16 @@ class Daemon:
         known = self.engine.host.instances.get(instance)
         return known.generation if known is not None and known.has_process else None
 
-    def _worker_environment(self, instance: InstanceId, generation: int, launch: Launch) -> Mapping[str, str]:
+    def _owns(self, instance: InstanceId, generation: int, pid: int) -> bool:
+        # The sockets are made before the processes that they ask about.
+        return self._processes.owns(instance, generation, pid)
+
+    def _adopt_main(self, instance: InstanceId, generation: int, pid: int) -> bool:
+        return self._processes.adopt_main(instance, generation, pid)
+
+    def _worker_environment(
+        self, instance: InstanceId, _generation: int, launch: Launch
+    ) -> Mapping[str, str]:
         uid = None if launch.identity is None else launch.identity.uid
         environment = {"NOTIFY_SOCKET": self._notify.path(instance, uid)}
         if launch.watchdog_seconds is not None:

@@ -154,8 +154,7 @@ def _supersede(turn: Turn, instance: Instance, request_id: str) -> Instance:
     scene = turn.scene(instance.id.pool)
     instance = replace(instance, superseded=True, request_id=request_id, finished=False)
     instance = lifecycle.forgive(scene, instance, Cause.RESTART)
-    instance = lifecycle.leave(scene, instance, Cause.RESTART)
-    return instance
+    return lifecycle.leave(scene, instance, Cause.RESTART)
 
 
 def _wake_at(turn: Turn, pool: Pool, rollout: Rollout) -> float | None:

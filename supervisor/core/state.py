@@ -269,8 +269,9 @@ class StepState:
 
 @dataclass(frozen=True, slots=True)
 class Shutdown:
-    """The end of the host: when it must be over, how much every window is scaled to fit, and when
-    each pool's stop goes to its last rung so that those it depends on keep their share.
+    """The end of the host: when it must be over, and how much every window is scaled to fit.
+
+    `stop_by` is when each pool's stop goes to its last rung, so that those it depends on keep their share.
     """
 
     began_at: float

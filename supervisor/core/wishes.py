@@ -347,7 +347,7 @@ def _shut_down(turn: Turn, event: ShutdownRequested) -> str:
     if first:
         for name in host.pools:
             rollout.abandon(turn, name, OperationState.ABORTED, "the host is shutting down")
-        for key, instance in list(host.instances.items()):
+        for instance in list(host.instances.values()):
             # Not reported as an intent: after the next boot every goal is what it was.
             turn.put(replace(instance, goal=Goal.DOWN, request_id=wish.request_id))
         alive = [key for key, instance in host.instances.items() if instance.has_process]

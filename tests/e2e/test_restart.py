@@ -28,18 +28,28 @@ def tasker(record: Path, instances: int = 2) -> dict[str, object]:
     }
 
 
+def wait_for_tasks(record: Path, more: int) -> None:
+    """Wait until so many more tasks are done than now."""
+    wanted = len(tally(record)[1]) + more
+    eventually(lambda: len(tally(record)[1]) >= wanted)
+
+
+def wait_gone(pid: int) -> None:
+    """Wait until a process is no more."""
+    eventually(lambda: not alive(pid))
+
+
 def test_every_task_that_was_begun_is_done(daemon: Make, tmp_path: Path) -> None:
     """Restart, drain, resume and the end of the daemon: the workers' own record shows no task cut."""
     record = tmp_path / "record"
     one = daemon({"pools": {"jobs": tasker(record, 3)}})
     one.wait_ready()
     for verb in (["restart", "jobs"], ["drain", "jobs"], ["resume", "jobs"], ["restart", "jobs/1"]):
-        eventually(
-            lambda before=len(tally(record)[1]): len(tally(record)[1]) > before or verb == ["resume", "jobs"]
-        )
+        if verb[0] != "resume":
+            wait_for_tasks(record, 1)
         done = one.ctl(*verb)
         assert done.returncode == 0, (verb, done.stdout, done.stderr)
-    eventually(lambda before=len(tally(record)[1]): len(tally(record)[1]) > before + 3)
+    wait_for_tasks(record, 4)
     one.signal(signal.SIGTERM)
     assert one.wait_end() == 0
     begun, finished = tally(record)
@@ -82,7 +92,7 @@ def test_drained_stays_drained_over_a_restart_of_the_daemon(daemon: Make, tmp_pa
     for pid in pids:
         # The daemon was killed: taking its workers over is a later step, so the test ends them itself.
         subprocess.run(["kill", str(pid)], check=False)
-        eventually(lambda pid=pid: not alive(pid))
+        wait_gone(pid)
     one.start()
     one.wait_ready("jobs")
     assert one.pool("third")["status"] == "drained"
@@ -124,7 +134,7 @@ def test_a_bad_build_halts_at_the_first_instance(daemon: Make, tmp_path: Path, b
         "socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'READY=1', os.environ['NOTIFY_SOCKET'])\n"
         "signal.pause()\n"
     )
-    ready = "import os, socket\nsocket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'READY=1', os.environ['NOTIFY_SOCKET'])\n"
+    ready = good.removesuffix("signal.pause()\n")
     program.write_text(good)
     command = script(f"exec(open({str(program)!r}).read())")
     one = daemon(
@@ -178,7 +188,11 @@ def test_an_operator_may_change_their_mind_at_any_moment(daemon: Make, tmp_path:
 def test_a_failed_instance_is_restarted_alone(daemon: Make, tmp_path: Path) -> None:
     """`restart --failed` touches only those that failed."""
     flag = tmp_path / "ok"
-    text = f"import os, sys, signal\nif os.environ['PITBOSS_INDEX'] == '1' and not os.path.exists({str(flag)!r}): sys.exit(3)\nsignal.pause()"
+    text = (
+        "import os, sys, signal\n"
+        f"if os.environ['PITBOSS_INDEX'] == '1' and not os.path.exists({str(flag)!r}): sys.exit(3)\n"
+        "signal.pause()"
+    )
     one = daemon(
         {
             "pools": {

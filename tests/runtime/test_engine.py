@@ -6,8 +6,19 @@ from typing import Any
 
 import pytest
 
-from supervisor.core.effects import Accepted, Act, Check, Forget, Halt, Kill, Moved, ReleaseBarrier, Report
-from supervisor.core.effects import Signal, Spawn
+from supervisor.core.effects import (
+    Accepted,
+    Act,
+    Check,
+    Forget,
+    Halt,
+    Kill,
+    Moved,
+    ReleaseBarrier,
+    Report,
+    Signal,
+    Spawn,
+)
 from supervisor.core.events import (
     BarrierReached,
     Booted,
