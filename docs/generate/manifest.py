@@ -90,7 +90,8 @@ Clean and the same on every start; later lines override earlier ones:
 5. `PITBOSS_POOL`, `PITBOSS_INSTANCE` (`emails/0`), `PITBOSS_INDEX`, `PITBOSS_GENERATION`,
    `PITBOSS_REVISION`, and `PITBOSS_STOP_BUDGET_USEC` (the drain window and all grace windows together,
    microseconds);
-6. from the running daemon `NOTIFY_SOCKET` and, with `watchdog`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
+6. from the running daemon `NOTIFY_SOCKET`, with `watchdog` also `WATCHDOG_USEC` and `WATCHDOG_PID`, and
+   `PITBOSS_REQUEST_ID` where an operator's request is behind the start.
 
 An environment file holds lines `NAME=value` or `export NAME=value`; empty lines and lines that begin with
 `#` or `;` are skipped. A value may stand in single quotes (taken as it is) or in double quotes (with `\\n`,

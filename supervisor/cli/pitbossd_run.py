@@ -252,6 +252,9 @@ class Daemon:
         environment = {"NOTIFY_SOCKET": self._notify.path(instance, uid)}
         if launch.watchdog_seconds is not None:
             environment["WATCHDOG_USEC"] = str(int(launch.watchdog_seconds * 1_000_000))
+        request_id = self.engine.host.instances[instance].request_id
+        if request_id:
+            environment["PITBOSS_REQUEST_ID"] = request_id
         return environment
 
     def _forget(self, act: Forget) -> None:

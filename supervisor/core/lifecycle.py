@@ -70,7 +70,8 @@ def start(scene: Scene, instance: Instance) -> Instance:
         starts=(*instance.starts, scene.now)[-kept:] if kept else (),
         restarts=instance.restarts + (instance.generation > 0),
         last_exit=instance.last_exit,
-        request_id=instance.request_id,
+        # A retry is nobody's wish: the request that once began the slot is not behind it any more.
+        request_id="" if cause is Cause.RETRY else instance.request_id,
     )
     return enter(
         scene,

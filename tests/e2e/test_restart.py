@@ -228,3 +228,18 @@ def test_the_ctl_finds_the_daemon_by_itself(daemon: Make, tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert "web" in done.stdout
+
+
+def test_a_request_id_goes_through_everything(daemon: Make) -> None:
+    """The id of a request is on its operation, in the log lines of what it moved, and with the new worker."""
+    one = daemon({"pools": {"web": pool(worker("obedient"), rollout={"min_ready": "0s"})}})
+    one.wait_ready()
+    answer = one.post("/v1/pools/web/restart", **{"X-Request-ID": "deploy-42"})
+    assert answer.headers["X-Request-ID"] == "deploy-42"
+    operation = one.operation(answer.json()["id"])
+    assert operation["request_id"] == "deploy-42"
+    environment = Path(f"/proc/{one.instance('web/0')['pid']}/environ").read_text().split("\0")
+    assert "PITBOSS_REQUEST_ID=deploy-42" in environment
+    moves = [record for record in one.log_records() if record.get("request_id") == "deploy-42"]
+    assert {"stopping", "starting"} <= {record.get("to") for record in moves}
+    assert "deploy-42" in one.get("/v1/operations").text
