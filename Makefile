@@ -52,8 +52,8 @@ cov: setup ## Branch coverage; the bar is for what decides
 	$(BIN)/coverage run -m pytest -q tests/core tests/simulation
 	$(BIN)/coverage report --include 'supervisor/core/*' --fail-under 100
 
-bench: setup ## The cost of one event against the size of the host
-	$(BIN)/python -m tests.benchmarks.bench_core
+bench: setup ## What an event costs, and how fast a killed worker is back
+	$(BIN)/python -m tests.benchmarks
 
 docs: setup ## Write the generated pages of docs/ again
 	$(BIN)/python -m docs.generate

@@ -1,0 +1,8 @@
+"""Run every benchmark: `python -m tests.benchmarks`. The exit code is 1 if a target was missed."""
+
+import sys
+
+from tests.benchmarks import bench_core, bench_loop
+
+if __name__ == "__main__":
+    sys.exit(max(bench_core.main(), bench_loop.main()))
