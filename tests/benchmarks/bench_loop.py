@@ -71,9 +71,8 @@ def replacement_ms(daemon: Daemon, begins: Path, victim: int) -> float:
 def measure(daemon: Daemon, begins: Path, name: str) -> None:
     """One row of the table."""
     samples = [replacement_ms(daemon, begins, index * 7 % INSTANCES) for index in range(KILLS)]
-    print(
-        f"kill to replacement, {name:<22} p50 {median(samples):6.2f} ms   p99 {quantiles(samples, n=100)[98]:6.2f} ms"
-    )
+    p99 = quantiles(samples, n=100)[98]
+    print(f"kill to replacement, {name:<22} p50 {median(samples):6.2f} ms   p99 {p99:6.2f} ms")
 
 
 def saturate(daemon: Daemon, until: threading.Event, counted: list[int]) -> None:
@@ -100,9 +99,8 @@ def main() -> int:
             daemon.wait_ready()
             before = cpu_seconds(daemon.pid)
             threading.Event().wait(IDLE_SECONDS)
-            print(
-                f"idle CPU with {INSTANCES} workers: {(cpu_seconds(daemon.pid) - before) / IDLE_SECONDS * 60:.3f} s a minute"
-            )
+            used = (cpu_seconds(daemon.pid) - before) / IDLE_SECONDS * 60
+            print(f"idle CPU with {INSTANCES} workers: {used:.3f} s a minute")
             descriptors = len(os.listdir(f"/proc/{daemon.pid}/fd"))
             print(f"descriptors: {descriptors} ({(descriptors - 20) / INSTANCES:.2f} an instance)")
             measure(daemon, begins, "idle")
