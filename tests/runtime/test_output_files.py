@@ -88,7 +88,7 @@ def test_rotation_loses_and_tears_nothing(
 ) -> None:
     """However lines and blocks fall, all text is there in order, and each file holds whole lines."""
     path = tmp_path_factory.mktemp("rotate") / "x.log"
-    file = make(path, OpenFiles(Clock()), max_bytes, keep=2000)
+    file = make(path, OpenFiles(Clock()), max_bytes, keep=200)
     text = b"".join(bytes([97 + n % 26]) * (n - 1) + b"\n" for group in groups for n in group)
     position = 0
     while position < len(text):
@@ -96,7 +96,7 @@ def test_rotation_loses_and_tears_nothing(
         assert file.write(text[position : position + step]) == 0
         position += step
     file.close()
-    assert all_text(path, 2000) == text
+    assert all_text(path, 200) == text
     for one in path.parent.iterdir():
         content = one.read_bytes()
         assert content.endswith(b"\n")
