@@ -52,7 +52,7 @@ WATCHED = (Spawn, Signal, Kill, Check, ReleaseBarrier, Halt, Moved, Accepted, Re
 TICKS_AT_MOST = 1000
 
 
-def say(effect: Effect) -> str:  # noqa: C901, PLR0911, PLR0912 - one line for each kind of effect
+def say(effect: Effect) -> str:  # noqa: PLR0912 - one line for each kind of effect
     """The sentence by which tests and traces name an effect."""
     match effect:
         case Spawn(instance, generation, cause):
