@@ -120,6 +120,8 @@ def come_back(scene: Scene, instance: Instance) -> Instance:
         return instance
     if instance.phase is not Phase.DRAINING or stop.rungs[0].kind is not RungKind.SETTLE:
         return instance
+    if instance.ready_at is None:
+        return instance
     ladder.cancel(scene, instance)
     instance = enter(
         scene, instance, Phase.RUNNING, Cause.RESUME, stop=None, waiting_for="", superseded=False
