@@ -21,7 +21,19 @@ may have been on its way to it while it was told."""
 
 _KILL = Rung(RungKind.KILL, KILL_SECONDS, signal="SIGKILL", target=Target.ALL)
 _LINGER = Rung(RungKind.SWEEP, LINGER_SECONDS, target=Target.ALL)
+_WISHES = frozenset({Cause.DRAIN, Cause.STOP, Cause.RESTART, Cause.SHUTDOWN})
 _BEFORE_STAGES = frozenset({RungKind.SETTLE, RungKind.DRAIN})
+
+
+def _first_moments(scene: Scene, instance: Instance, cause: Cause) -> tuple[Rung, ...]:
+    """A worker that just began may have no handlers for signals yet, and work in its hands already.
+
+    A wish can wait until it has been up for as long as its pool calls a start; our verdicts do not.
+    """
+    ready_at = instance.uptime_ready_at
+    if instance.phase is not Phase.STARTING or ready_at is None or cause not in _WISHES:
+        return ()
+    return (Rung(RungKind.SETTLE, min(ready_at - scene.now, scene.plan.min_uptime_seconds) * scene.scale),)
 
 
 def rungs(plan: PoolPlan, *, drains: bool, holds: bool, scale: float = 1.0) -> tuple[Rung, ...]:
@@ -47,7 +59,8 @@ def begin(scene: Scene, instance: Instance, cause: Cause, *, drains: bool, detai
     holds = scene.has_dependents and cause in {Cause.DRAIN, Cause.STOP, Cause.SHUTDOWN}
     stop = Stop(
         cause,
-        rungs(scene.plan, drains=drains, holds=holds, scale=scene.scale),
+        _first_moments(scene, instance, cause)
+        + rungs(scene.plan, drains=drains, holds=holds, scale=scene.scale),
         began_at=scene.now,
         rung_since=scene.now,
         stop_by=scene.stop_by,
@@ -315,6 +328,8 @@ def cancel(scene: Scene, instance: Instance) -> None:
 
 def _waiting_for(scene: Scene, instance: Instance, rung: Rung) -> str:
     match rung.kind:
+        case RungKind.SETTLE if instance.ready_at is None:
+            return "it to have started, so that it can be told"
         case RungKind.SETTLE:
             return "load balancers to notice"
         case RungKind.DRAIN:

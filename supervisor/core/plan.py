@@ -193,4 +193,4 @@ class HostPlan:
         """
         plan = self.pools[pool]
         drain = plan.drain.settle_seconds + plan.drain.window_seconds if plan.drain else 0.0
-        return drain + plan.stop.worst_case_seconds
+        return max(drain, plan.min_uptime_seconds) + plan.stop.worst_case_seconds
