@@ -1,4 +1,7 @@
-"""Replay one simulated host, or soak: `python -m tests.simulation SEED` or `--steps 2000000 [--from SEED]`."""
+"""Replay one simulated host, or simulate many.
+
+`python -m tests.simulation SEED`, or `--steps 2000000 [--from SEED] [--keep-going]`.
+"""
 
 import argparse
 import sys
@@ -44,7 +47,9 @@ def soak(steps: int, seed: int, *, keep_going: bool) -> int:
             world.run()
         except Broken as story:
             broken += 1
-            print(str(story) if not keep_going else f"{str(story).splitlines()[0]}  (seed {seed})", flush=True)
+            print(
+                str(story) if not keep_going else f"{str(story).splitlines()[0]}  (seed {seed})", flush=True
+            )
             if not keep_going:
                 return 1
         done += world.steps

@@ -6,6 +6,9 @@ from typing import Any
 
 from supervisor.core.exits import ExitStatus
 
+FINE = ExitStatus(code=0)
+FAILED = ExitStatus(code=1)
+
 
 @dataclass(frozen=True)
 class Child:
@@ -23,9 +26,9 @@ class Behaviour:
     spawn_error: str | None = None
     ready_after: float | None = 0.0
     crash_after: float | None = None
-    crash_status: ExitStatus = ExitStatus(code=1)
+    crash_status: ExitStatus = FAILED
     exit_on_term: float | None = 0.1
-    term_status: ExitStatus = ExitStatus(code=0)
+    term_status: ExitStatus = FINE
     uninterruptible: float = 0.0
     children: tuple[Child, ...] = ()
     drain_takes: float | None = 0.5

@@ -1,4 +1,4 @@
-"""One checker for each promise. They judge by the fake kernel's truth and the witness, not by the core's word.
+"""One checker for each promise, judging by the kernel's truth and the witness, not by the core's word.
 
 A checker sees each event before its step, each step with its effects before they are performed, the
 host whenever nothing more is due at this moment, and the end. It fails an assertion whose message
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from supervisor.core.effects import (
-    Act,
     Accepted,
+    Act,
     Cause,
     Check,
     Climbed,
@@ -27,7 +27,7 @@ from supervisor.core.effects import (
     Spawn,
     StopEnded,
 )
-from supervisor.core.events import Event, Exited, OperationWish, OperatorWish, SignalRequested
+from supervisor.core.events import Event, Exited, SignalRequested
 from supervisor.core.identity import InstanceId
 from supervisor.core.phases import HAS_PROCESS, LEGAL_MOVES, ON_THE_WAY_OUT, Goal, Phase
 from supervisor.core.plan import SWEEP_SECONDS, Kind, Readiness, Target
@@ -65,14 +65,20 @@ class OneProcess(Checker):
             if isinstance(effect, Spawn):
                 latest = world.kernel.latest(effect.instance)
                 known = 0 if latest is None else latest.generation
-                assert effect.generation == known + 1, f"{effect.instance} goes from {known} to {effect.generation}"
-                alive = [tree.generation for tree in world.kernel.trees.get(effect.instance, []) if tree.alive]
+                assert effect.generation == known + 1, (
+                    f"{effect.instance} goes from {known} to {effect.generation}"
+                )
+                alive = [
+                    tree.generation for tree in world.kernel.trees.get(effect.instance, []) if tree.alive
+                ]
                 assert not alive, f"{effect.instance} is started while generation {alive} lives"
-                assert latest is None or latest.gone_told, f"{effect.instance} is started before its end was told"
+                assert latest is None or latest.gone_told, (
+                    f"{effect.instance} is started before its end was told"
+                )
 
 
 class KillIsLast(Checker):
-    """Promise 2: no window is cut short but by a fact, an operator or a deadline, and the record says which."""
+    """Promise 2: only a fact, an operator or a deadline cuts a window short, and the record says which."""
 
     def __init__(self) -> None:
         self.sent: dict[Name, list[tuple[float, Target, float]]] = {}
@@ -118,13 +124,17 @@ class KillIsLast(Checker):
         ended = self._main_ended(event, tree)
         self._window_closed(world, tree, sent, ended, kill=False)
         if ended:
-            grace = next((s.grace_seconds for s in tree.plan.stop.stages if s.target is Target.ALL), SWEEP_SECONDS)
+            grace = next(
+                (s.grace_seconds for s in tree.plan.stop.stages if s.target is Target.ALL), SWEEP_SECONDS
+            )
             later = [s.grace_seconds for s in tree.plan.stop.stages[len(sent) :] if s.target is Target.ALL]
             grace = min([grace, *later])
         else:
             assert len(sent) < len(tree.plan.stop.stages), f"{effect.instance} gets more stages than declared"
             stage = tree.plan.stop.stages[len(sent)]
-            assert (effect.signal, effect.target) == (stage.signal, stage.target), f"{effect.instance}: wrong stage"
+            assert (effect.signal, effect.target) == (stage.signal, stage.target), (
+                f"{effect.instance}: wrong stage"
+            )
             grace = stage.grace_seconds
             if not sent:
                 self._drain_is_over(world, tree)
@@ -143,9 +153,13 @@ class KillIsLast(Checker):
         if kill:
             expected = len(tree.plan.stop.stages)
             if ended:
-                assert any(target is Target.ALL for _, target, _ in sent), f"{tree.instance}: leftovers got no TERM"
+                assert any(target is Target.ALL for _, target, _ in sent), (
+                    f"{tree.instance}: leftovers got no TERM"
+                )
             else:
-                assert len(sent) == expected, f"{tree.instance}: killed after {len(sent)} of {expected} stages"
+                assert len(sent) == expected, (
+                    f"{tree.instance}: killed after {len(sent)} of {expected} stages"
+                )
                 self._drain_is_over(world, tree)
 
     def _drain_excused(self, world: "World", tree: Tree) -> bool:
@@ -156,7 +170,9 @@ class KillIsLast(Checker):
     def _drain_was_skipped(self, world: "World", effect: Moved) -> None:
         tree = self._tree(world, (effect.instance, effect.generation))
         if tree.plan.drain is not None:
-            assert self._drain_excused(world, tree), f"{effect.instance}: its drain was skipped ({effect.cause})"
+            assert self._drain_excused(world, tree), (
+                f"{effect.instance}: its drain was skipped ({effect.cause})"
+            )
 
     def _drain_is_over(self, world: "World", tree: Tree) -> None:
         began, drain = self.drain_from.get((tree.instance, tree.generation)), tree.plan.drain
@@ -171,7 +187,9 @@ class KillIsLast(Checker):
         tree = self._tree(world, name)
         slot = world.witness.slots[effect.instance]
         try:
-            self._window_closed(world, tree, self.sent.get(name, []), self._main_ended(event, tree), kill=True)
+            self._window_closed(
+                world, tree, self.sent.get(name, []), self._main_ended(event, tree), kill=True
+            )
         except AssertionError:
             if slot.stop_by is not None and world.now >= slot.stop_by - EPSILON:
                 self.early_kill[name] = "deadline"
@@ -184,11 +202,13 @@ class KillIsLast(Checker):
         by = self.early_kill.get((effect.instance, effect.record.generation))
         if by is not None:
             said = "skipped by" in effect.record.detail
-            assert said, f"{effect.instance} was killed early by the {by}, its record says {effect.record.detail!r}"
+            assert said, (
+                f"{effect.instance} was killed early by the {by}, its record says {effect.record.detail!r}"
+            )
 
 
 class StopEnds(Checker):
-    """Promise 3: every stop ends within its windows and granted extensions, and a shutdown by its deadline."""
+    """Promise 3: a stop ends within its windows and granted extensions, a shutdown by its deadline."""
 
     def __init__(self) -> None:
         self.began: dict[InstanceId, tuple[float, float]] = {}
@@ -218,7 +238,9 @@ class StopEnds(Checker):
         if effect.instance in self.began:
             self.granted[name] = self.granted.get(name, 0.0) + effect.seconds
             assert effect.seconds > 0, f"{effect.instance}: a request for time took time away"
-            assert self.granted[name] <= total + EPSILON, f"{effect.instance} was granted {self.granted[name]} s"
+            assert self.granted[name] <= total + EPSILON, (
+                f"{effect.instance} was granted {self.granted[name]} s"
+            )
 
     def _in_time(self, world: "World") -> None:
         over_by = world.witness.over_by
@@ -252,9 +274,13 @@ class NothingIsLeft(Checker):
             match effect:
                 case Moved() if effect.source in HAS_PROCESS and effect.target not in HAS_PROCESS:
                     tree = world.kernel.tree(effect.instance, effect.generation)
-                    assert tree is not None and not tree.alive, f"{effect.instance} is {effect.target} but lives"
+                    assert tree is not None and not tree.alive, (
+                        f"{effect.instance} is {effect.target} but lives"
+                    )
                     assert tree.gone_told, f"{effect.instance} is {effect.target} before its end was told"
-                    assert (effect.instance, effect.generation) in self.ended_names, f"{effect.instance}: no record"
+                    assert (effect.instance, effect.generation) in self.ended_names, (
+                        f"{effect.instance}: no record"
+                    )
                 case Ended():
                     name = (effect.instance, effect.record.generation)
                     assert name not in self.ended_names, f"{name} ends twice"
@@ -271,11 +297,13 @@ class NothingIsLeft(Checker):
         for trees in world.kernel.trees.values():
             for tree in trees:
                 name = (tree.instance, tree.generation)
-                assert tree.alive or name in self.ended_names or not tree.gone_told, f"{name} was never reaped"
+                assert tree.alive or name in self.ended_names or not tree.gone_told, (
+                    f"{name} was never reaped"
+                )
 
 
 class Gates(Checker):
-    """Promise 5: nobody starts before its gates hold, nobody is terminated in a shutdown before its dependents."""
+    """Promise 5: nobody starts before its gates hold, nor is terminated before its dependents in a shutdown."""
 
     def __init__(self) -> None:
         self.for_shutdown: set[InstanceId] = set()
@@ -314,7 +342,9 @@ class Gates(Checker):
         if tree is None or tree.exit_told or isinstance(event, Exited):
             return
         for name in world.host.dependents[key.pool]:
-            for slot, instance in zip(world.witness.members(name), world.host.instances_of(name), strict=True):
+            for slot, instance in zip(
+                world.witness.members(name), world.host.instances_of(name), strict=True
+            ):
                 gone = not slot.has_process or instance.phase is Phase.STUCK
                 assert gone, f"{key} is terminated while {instance.id} lives"
 
@@ -356,10 +386,16 @@ class Rollouts(Checker):
                     self.replaced[effect.instance] = (effect.generation, world.now)
                 case Ended():
                     self._ended(world, effect)
-                case Moved(cause=Cause.RESTART) if effect.target in ON_THE_WAY_OUT:
+                case Moved(cause=Cause.RESTART) if (
+                    effect.target in ON_THE_WAY_OUT and effect.source not in ON_THE_WAY_OUT
+                ):
                     pool = effect.instance.pool
-                    assert pool not in self.failed, f"{effect.instance} is restarted after {self.failed[pool]} failed"
-                    assert self._is_covered(world, effect.instance), f"{effect.instance} is restarted by nobody"
+                    assert pool not in self.failed, (
+                        f"{effect.instance} is restarted after {self.failed[pool]} failed"
+                    )
+                    assert self._is_covered(world, effect.instance), (
+                        f"{effect.instance} is restarted by nobody"
+                    )
                 case ReadyChanged(ready=False, reason="stopping (restart)"):
                     # Who was unready anyway costs no capacity.
                     self._capacity(world, effect.instance)
@@ -371,18 +407,25 @@ class Rollouts(Checker):
         key, slot = effect.instance, world.witness.slots[effect.instance]
         generation, _ = self.replaced.get(key, (0, 0.0))
         pool = world.plan.pools[key.pool]
-        if generation != effect.record.generation or slot.goal is not Goal.UP or not self._is_covered(world, key):
+        if (
+            generation != effect.record.generation
+            or slot.goal is not Goal.UP
+            or not self._is_covered(world, key)
+        ):
             return
-        proven = slot.ready_at is not None and world.now - slot.ready_at >= pool.rollout.min_ready_seconds - EPSILON
+        proven = (
+            slot.ready_at is not None
+            and world.now - slot.ready_at >= pool.rollout.min_ready_seconds - EPSILON
+        )
         if not proven and effect.record.exit_class != "clean":
             self.failed[key.pool] = key
 
     def _is_covered(self, world: "World", key: InstanceId) -> bool:
         for name, _ in world.witness.restarts.get(key.pool, []):
             operation = world.host.operations.get(name)
-            if operation is not None and operation.finished_at in (None, world.now):
-                if key in world.host.steps[name]:
-                    return True
+            under_way = operation is not None and operation.finished_at in (None, world.now)
+            if under_way and key in world.host.steps[name]:
+                return True
         return False
 
     def _capacity(self, world: "World", key: InstanceId) -> None:
@@ -458,9 +501,9 @@ class Patience(Checker):
         well = slot.ready_at is not None and world.now - slot.ready_at >= rules.backoff.reset_after_seconds
         failures = self.failures[key] = 1 if well else self.failures.get(key, 0) + 1
         starts, give_up = self.starts.get(key, []), rules.give_up
-        if give_up is not None and len(starts) >= give_up.starts:
-            if world.now - starts[-give_up.starts] <= give_up.within_seconds:
-                self.banned[key] = "it has given up"
+        enough = give_up is not None and len(starts) >= give_up.starts
+        if enough and give_up and world.now - starts[-give_up.starts] <= give_up.within_seconds:
+            self.banned[key] = "it has given up"
         steady = min(
             rules.backoff.max_seconds, rules.backoff.initial_seconds * rules.backoff.factor ** (failures - 1)
         )
@@ -489,7 +532,9 @@ class Repeatable(Checker):
 
     def after(self, world: "World", event: Event, effects: Sequence[Effect]) -> None:
         if self.repeated:
-            further = [one for one in effects if isinstance(one, Act | Moved | Climbed | ReadyChanged | GoalChanged)]
+            further = [
+                one for one in effects if isinstance(one, Act | Moved | Climbed | ReadyChanged | GoalChanged)
+            ]
             assert not further, f"the repeated wish did more: {further}"
             changed = [key for key, one in world.host.instances.items() if one != self.instances[key]]
             assert not changed, f"the repeated wish changed {changed}"
@@ -569,7 +614,9 @@ class Bookkeeping(Checker):
                 known = host.moments.get(instance.id)
                 wake_at = instance.wake_at()
                 if world.booted:
-                    assert (known and known[0]) == wake_at, f"{instance.id} wakes at {known}, not at {wake_at}"
+                    assert (known and known[0]) == wake_at, (
+                        f"{instance.id} wakes at {known}, not at {wake_at}"
+                    )
             assert host.census[name] == recount, f"{name}: counted {host.census[name]}, there are {recount}"
         total = sum(instance.has_process for instance in host.instances.values())
         assert host.with_process == total, f"{host.with_process} processes counted, there are {total}"
@@ -605,8 +652,12 @@ class GoalsAreReached(Checker):
             instance = world.host.instances[key]
             tree = world.kernel.latest(key)
             if slot.goal is not Goal.UP:
-                assert tree is None or not tree.alive or world.kernel.halts, f"{key} is wanted {slot.goal}, but lives"
-                assert instance.phase in {Phase.STOPPED, Phase.STUCK}, f"{key} is {instance.phase}, not stopped"
+                assert tree is None or not tree.alive or world.kernel.halts, (
+                    f"{key} is wanted {slot.goal}, but lives"
+                )
+                assert instance.phase in {Phase.STOPPED, Phase.STUCK}, (
+                    f"{key} is {instance.phase}, not stopped"
+                )
             elif instance.phase is Phase.PENDING:
                 witness = world.witness
                 both = witness.gate_is_open(key.pool, witness.available) and witness.gate_is_open(
@@ -623,7 +674,9 @@ class GoalsAreReached(Checker):
         if world.witness.shutdown_at is not None:
             assert len(world.kernel.halts) == 1, f"told to halt {len(world.kernel.halts)} times"
         for operation in world.host.operations.values():
-            assert operation.state.is_final, f"operation {operation.id} ({operation.kind}) is {operation.state}"
+            assert operation.state.is_final, (
+                f"operation {operation.id} ({operation.kind}) is {operation.state}"
+            )
             assert operation.done <= operation.total, f"operation {operation.id}: {operation.done}"
 
 

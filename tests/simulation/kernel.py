@@ -78,7 +78,12 @@ class Kernel:
     """All fake processes of one host."""
 
     def __init__(
-        self, plan: HostPlan, rng: Random, schedule: Schedule, post: Callable[[Event], None], now: Callable[[], float]
+        self,
+        plan: HostPlan,
+        rng: Random,
+        schedule: Schedule,
+        post: Callable[[Event], None],
+        now: Callable[[], float],
     ) -> None:
         self.plan, self.rng, self.faulty = plan, rng, True
         self._schedule, self._post, self._now = schedule, post, now

@@ -1,4 +1,4 @@
-"""What an outsider can know without asking the core: the operators' goals, who is ready, which gates are open.
+"""What an outsider knows without asking the core: the operators' goals, who is ready, open gates.
 
 It follows wishes and reports with a few lines of its own; where its picture and the core's differ,
 one of the two is wrong, and the checkers say so.
@@ -78,9 +78,7 @@ class Witness:
     def meant(self, scope: Scope) -> list[InstanceId]:
         """The instances in a scope."""
         return [
-            key
-            for key in self.slots
-            if scope.pool in (None, key.pool) and scope.index in (None, key.index)
+            key for key in self.slots if scope.pool in (None, key.pool) and scope.index in (None, key.index)
         ]
 
     # ── what happens ─────────────────────────────────────────────────────────────────────────────

@@ -188,7 +188,7 @@ class World:
             self._tell_story(scope, 0.0)
 
     def _again(self, fact: Event) -> None:
-        """Repeat a fact, but for an answer while another question of its kind is open: nobody can tell them apart."""
+        """Repeat a fact; not an answer while another question is open, for nobody can tell them apart."""
         if isinstance(fact, CheckPassed | CheckFailed):
             state = self.host.instances[fact.instance].checks.get(fact.check)
             if state is not None and state.asked_at is not None:
@@ -199,7 +199,9 @@ class World:
         """An operator's wish; sometimes the same again at once."""
         self.post(wish)
         if self.mischief and not isinstance(wish, SignalRequested) and self.rng.random() < 0.3:
-            again = replace(wish.wish, operation=self.rng.choice([wish.wish.operation, self.operator.fresh()]))
+            again = replace(
+                wish.wish, operation=self.rng.choice([wish.wish.operation, self.operator.fresh()])
+            )
             self.repeats = True
             self.post(replace(wish, wish=again))
             self.repeats = False
