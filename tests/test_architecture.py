@@ -41,7 +41,7 @@ class Source:
     def package(self) -> str:
         """The folder below `supervisor`; empty for the top package itself."""
         parts = self.path.split("/")
-        return parts[1] if len(parts) > 2 else ""
+        return parts[1] if self.is_code and len(parts) > 2 else ""
 
     @property
     def is_code(self) -> bool:

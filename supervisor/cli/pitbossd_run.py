@@ -177,6 +177,7 @@ class Daemon:
             log_counters=self._output.pool_counters,
             notify_drops=self._notify.drops,
             faults=lambda: self.engine.faults,
+            journal_failures=lambda: self._journal.failures,
         )
         self.engine = Engine(
             host,
@@ -191,6 +192,7 @@ class Daemon:
             },
             [MoveLog(), self._metrics, self._journal.observe],
             before_tick=self._notify.poll,
+            note_lateness=self._metrics.lag.note,
         )
         self._control = ControlServer(
             self,

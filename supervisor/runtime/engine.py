@@ -34,7 +34,8 @@ class Engine:
     """Inbox, step, perform, observe, re-arm.
 
     `before_tick` is called when a deadline has come, before it is acted on: whoever holds unread
-    messages posts them. With `strict` what goes wrong is raised after it was counted, for tests.
+    messages posts them. `note_lateness` is told how many seconds late the timer rang. With `strict`
+    what goes wrong is raised after it was counted, for tests.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Engine:
         observers: Sequence[Observer] = (),
         *,
         before_tick: Callable[[], None] = lambda: None,
+        note_lateness: Callable[[float], None] = lambda _seconds: None,
         strict: bool = False,
     ) -> None:
         self.host = host
@@ -51,6 +53,7 @@ class Engine:
         self._performers = performers
         self._observers = observers
         self._before_tick = before_tick
+        self._note_lateness = note_lateness
         self._strict = strict
         self._inbox: deque[tuple[Event, asyncio.Future[tuple[Effect, ...]] | None]] = deque()
         self._effects: deque[Act] = deque()
@@ -177,6 +180,7 @@ class Engine:
     def _ring(self) -> None:
         if self._alarm_at is not None:
             self._rung_at = self._alarm_at
+            self._note_lateness(self._loop.time() - self._alarm_at)
         self._alarm = self._alarm_at = None
         # What workers said in time is heard before a deadline of theirs is called missed.
         self._before_tick()

@@ -51,6 +51,8 @@ class Journal:
         self._attempt_through = 0
         self._open_operations: set[str] = set()
         self._failing = False
+        self.failures = 0
+        """How many attempts to write have failed."""
 
     @classmethod
     def open(cls, path: Path) -> "Journal":
@@ -177,6 +179,7 @@ class Journal:
         self._queue = {key: entry for key, entry in batch.items() if key not in newer} | newer
 
     def _fail(self, why: str) -> None:
+        self.failures += 1
         if not self._failing:
             self._failing = True
             log.error("cannot write the journal: %s; it is tried again with the next change", why)
