@@ -303,7 +303,7 @@ class NothingIsLeft(Checker):
 
 
 class Gates(Checker):
-    """Promise 5: nobody starts before its gates hold, nor is terminated before its dependents in a shutdown."""
+    """Promise 5: nobody starts before its gates, nor is terminated before its dependents in a shutdown."""
 
     def __init__(self) -> None:
         self.for_shutdown: set[InstanceId] = set()
