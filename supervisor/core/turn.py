@@ -18,6 +18,10 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 
+SPARE_ENTRIES = 64
+"""So many superseded deadlines may stay in the heap of even the smallest host."""
+
+
 class Gates(NamedTuple):
     """What other pools may wait for: what of it changed in this turn concerns them."""
 
@@ -37,6 +41,9 @@ class Turn:
         self.changed: dict[InstanceId, None] = {}
         self.touched: dict[str, Gates] = {}
         self._undo: list[Callable[[], None]] = []
+        self._shows = False
+        self._order_before = host.heap_order
+        self._taken: list[tuple[float, int, HeapKey]] = []
 
     def scene(self, pool: str) -> Scene:
         """The stage for an instance of this pool."""
@@ -72,6 +79,7 @@ class Turn:
         if pool not in self.touched:
             self.touched[pool] = self.gates(pool)
         self.changed[key] = None
+        self._shows = self._shows or _shown(old) != _shown(instance)
         self._count(old, instance)
         self._undo.append(lambda: self._count(instance, old))
         self._set(host.instances, key, instance)
@@ -150,7 +158,9 @@ class Turn:
         heap, moments = self.host.heap, self.host.moments
         due: list[HeapKey] = []
         while heap and heap[0][0] <= self.now and len(due) < most:
-            moment, order, key = heapq.heappop(heap)
+            entry = heapq.heappop(heap)
+            self._taken.append(entry)
+            moment, order, key = entry
             if moments.get(key) == (moment, order):
                 self._delete(moments, key)
                 due.append(key)
@@ -170,16 +180,36 @@ class Turn:
 
     def finish(self) -> tuple[Effect, ...]:
         """The step is done: its effects."""
-        if self.changed or any(isinstance(effect, Report) for effect in self.effects):
+        if self._shows or any(isinstance(effect, Report) for effect in self.effects):
             self.host.revision += 1
+        self._sweep_heap()
         return tuple(self.effects)
+
+    def _sweep_heap(self) -> None:
+        """Drop superseded entries before they outnumber the living: far ones would stay for hours."""
+        heap, moments = self.host.heap, self.host.moments
+        if len(heap) > SPARE_ENTRIES + 4 * len(moments):
+            heap[:] = [(moment, order, key) for key, (moment, order) in moments.items()]
+            heapq.heapify(heap)
 
     def take_back(self) -> None:
         """Leave the host as it was before this turn."""
         while self._undo:
             self._undo.pop()()
-        # A moment that was put back may have lost its entry in the heap to a lazy clean-up.
-        present = {(moment, order) for moment, order, _ in self.host.heap}
-        for key, entry in self.host.moments.items():
-            if entry not in present:
-                heapq.heappush(self.host.heap, (*entry, key))
+        heap, before = self.host.heap, self._order_before
+        heap[:] = [entry for entry in [*heap, *self._taken] if entry[1] <= before]
+        heapq.heapify(heap)
+        self.host.heap_order = before
+
+
+def _shown(instance: Instance) -> tuple[object, ...]:
+    """What a status page shows of an instance and no report speaks of."""
+    return (
+        instance.pid,
+        instance.deadline,
+        instance.waiting_for,
+        instance.unready_reason,
+        instance.status_text,
+        instance.in_flight,
+        instance.queue_depth,
+    )

@@ -142,7 +142,7 @@ def test_a_liveness_probe_that_fails_often_enough_is_a_staged_stop_with_its_drai
 
 
 def test_a_question_whose_answer_is_lost_counts_as_failed() -> None:
-    plan = PoolPlan("web", liveness_probe=ProbePolicy(1, timeout_seconds=1, failure_threshold=9))
+    """The runtime always answers; if it lost the question, the probe goes on after five seconds more."""
     plan = PoolPlan(
         "web", liveness_probe=ProbePolicy(period_seconds=1, timeout_seconds=1, failure_threshold=9)
     )

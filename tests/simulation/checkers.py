@@ -620,7 +620,7 @@ class Bookkeeping(Checker):
             assert host.census[name] == recount, f"{name}: counted {host.census[name]}, there are {recount}"
         total = sum(instance.has_process for instance in host.instances.values())
         assert host.with_process == total, f"{host.with_process} processes counted, there are {total}"
-        assert len(host.heap) <= 2 * len(host.moments) + 200, f"the heap holds {len(host.heap)} entries"
+        assert len(host.heap) <= 4 * len(host.moments) + 64, f"the heap holds {len(host.heap)} entries"
 
 
 def _deadline_fits(instance: Instance) -> None:
