@@ -5,6 +5,10 @@ only through `supervisor.client`, and imports what is slow to import when a verb
 """
 
 import difflib
+import os
+import sys
+import threading
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -94,7 +98,25 @@ def cli() -> None:
 
 def main(**attributes: Any) -> None:
     """Run the command line; ends the process with the exit code."""
-    cli.main(prog_name="pitbossctl", **attributes)
+    try:
+        cli.main(prog_name="pitbossctl", **attributes)
+    except SystemExit as ended:
+        _leave(ended)
+        raise
+
+
+def _leave(ended: SystemExit) -> None:
+    """End at once if a long poll still hangs in a background thread.
+
+    The interpreter does not wait for such threads, and one that wakes up while it is being taken down
+    ends the process with a segmentation fault in place of the exit code.
+    """
+    if threading.active_count() == 1 or not isinstance(ended.code, int | None):
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(ended.code or 0)
 
 
 if __name__ == "__main__":

@@ -84,8 +84,9 @@ def test_drained_stays_drained_over_a_restart_of_the_daemon(daemon: Make, tmp_pa
     refused = one.ctl("start", "jobs")
     assert refused.returncode != 0
     assert "resume" in refused.stderr + refused.stdout
-    assert one.ctl("resume", "jobs").returncode == 0
-    assert one.ctl("drain", "third").returncode == 0
+    for verb in (["resume", "jobs"], ["drain", "third"]):
+        done = one.ctl(*verb)
+        assert done.returncode == 0, done.stdout + done.stderr
     pids = [shown["pid"] for shown in one.pool("jobs")["instances"]]
     one.signal(signal.SIGKILL)
     one.wait_end()
