@@ -112,10 +112,15 @@ class Daemon:
         with self.client() as client:
             return client.get(path)
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None, **headers: str) -> httpx.Response:
+    def post(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
         """POST over the control socket."""
         with self.client() as client:
-            return client.post(path, json=dict(body or {}), headers=headers)
+            return client.post(path, json=dict(body or {}), headers=dict(headers or {}))
 
     def ctl(self, *arguments: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run pitbossctl against this daemon, output captured (so: as in a pipe)."""

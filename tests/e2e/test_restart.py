@@ -235,7 +235,7 @@ def test_a_request_id_goes_through_everything(daemon: Make) -> None:
     """The id of a request is on its operation, in the log lines of what it moved, and with the new worker."""
     one = daemon({"pools": {"web": pool(worker("obedient"), rollout={"min_ready": "0s"})}})
     one.wait_ready()
-    answer = one.post("/v1/pools/web/restart", **{"X-Request-ID": "deploy-42"})
+    answer = one.post("/v1/pools/web/restart", headers={"X-Request-ID": "deploy-42"})
     assert answer.headers["X-Request-ID"] == "deploy-42"
     operation = one.operation(answer.json()["id"])
     assert operation["request_id"] == "deploy-42"
