@@ -196,7 +196,8 @@ def _gate(turn: Turn, name: str) -> str:
         match condition:
             case Condition.STARTED if census.spawned < total:
                 return f"{needed} started ({census.spawned}/{total})"
-            case Condition.READY if not host.pools[needed].available:
+            case Condition.READY if not _is_available(host.pools[needed], census.ready, census.wanted):
+                # Asked anew: in this very step the last one may have become unready.
                 return f"{needed} ready ({census.ready}/{total})"
             case Condition.COMPLETED if census.finished < total:
                 failed = census.phases[Phase.FAILED]

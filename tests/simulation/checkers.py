@@ -405,13 +405,16 @@ class Rollouts(Checker):
     def _ended(self, world: "World", effect: Ended) -> None:
         """A replacement that ends before it has proven itself has failed, unless somebody wanted it away."""
         key, slot = effect.instance, world.witness.slots[effect.instance]
-        generation, _ = self.replaced.get(key, (0, 0.0))
+        generation, at = self.replaced.get(key, (0, 0.0))
         pool = world.plan.pools[key.pool]
         if (
             generation != effect.record.generation
             or slot.goal is not Goal.UP
             or not self._is_covered(world, key)
         ):
+            return
+        if at < max(since for _, since in world.witness.restarts[key.pool]):
+            # What an earlier restart brought is not a replacement of this one.
             return
         proven = (
             slot.ready_at is not None

@@ -105,6 +105,12 @@ class Kernel:
         trees = self.trees.get(instance)
         return trees[-1] if trees else None
 
+    @property
+    def owes_news(self) -> bool:
+        """Whether somebody has ended and the core has not been told."""
+        latest = (trees[-1] for trees in self.trees.values())
+        return any(tree.main_ended_at is not None and not tree.exit_told for tree in latest)
+
     def heal(self) -> None:
         """Faults stop: what starts from now on is healthy, and who is up says so."""
         self.faulty = False

@@ -256,6 +256,8 @@ class World:
             return self.host.halted
         if any(not operation.state.is_final for operation in self.host.operations.values()):
             return False
+        if self.kernel.owes_news:
+            return False
         return all(
             one.at_goal or one.phase is Phase.FAILED or (one.phase is Phase.PENDING and one.waiting_for != "")
             for one in self.host.instances.values()
