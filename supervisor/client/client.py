@@ -120,7 +120,7 @@ class Client:
 
     def operation(self, operation_id: str, *, wait_seconds: float = 0) -> Operation:
         """One operation; with `wait_seconds` (at most 60) as soon as it is final."""
-        path = f"/v1/operations/{quote(operation_id, safe='')}"
+        path = f"/v1/operations/{_segment(operation_id, 'operation')}"
         return cast("Operation", self._get(path, wait_seconds=wait_seconds))
 
     def livez(self) -> dict[str, Any]:
@@ -205,7 +205,8 @@ class Client:
 
     def _steer(self, operation_id: str, verb: str) -> Operation:
         return cast(
-            "Operation", self._send("POST", f"/v1/operations/{quote(operation_id, safe='')}/{verb}", body={})
+            "Operation",
+            self._send("POST", f"/v1/operations/{_segment(operation_id, 'operation')}/{verb}", body={}),
         )
 
     def _get(
@@ -268,10 +269,26 @@ class Client:
 
 
 def _path(target: str) -> str:
-    """The URL path of a pool or an instance; names are quoted, so none can reach another route."""
+    """The URL path of a pool or an instance.
+
+    Raises `Problem` for a name that would be another path: ".." as a pool would drain the whole host.
+    """
     pool, slash, index = target.partition("/")
-    path = f"/v1/pools/{quote(pool, safe='')}"
-    return f"{path}/instances/{quote(index, safe='')}" if slash else path
+    if slash and not (index.isascii() and index.isdigit()):
+        raise _unknown("instance", target)
+    path = f"/v1/pools/{_segment(pool, 'pool')}"
+    return f"{path}/instances/{index}" if slash else path
+
+
+def _segment(name: str, what: str) -> str:
+    """A name as one segment of a path (RFC 3986: "." and ".." are no names there)."""
+    if name in {"", ".", ".."}:
+        raise _unknown(what, name)
+    return quote(name, safe="")
+
+
+def _unknown(what: str, name: str) -> Problem:
+    return Problem(kind=f"unknown-{what}", detail=f'there is no {what} "{name}"', status=404)
 
 
 def _connection_failure(where: str, error: httpx.TransportError | httpx.InvalidURL) -> ClientError:

@@ -6,14 +6,19 @@ comes when somebody long-polls for it, so nothing depends on how fast a machine 
 """
 
 import json
+import socket
 import socketserver
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from supervisor.cli.ctl.feed import THREAD_NAME
+from tests.waiting import eventually
 
 Moment = Callable[["Stub"], None]
 
@@ -108,26 +113,35 @@ class Stub:
         self.folder = tempfile.TemporaryDirectory(prefix="ctl", dir="/tmp")
         self.socket = str(Path(self.folder.name) / "control.sock")
         self._closing = False
+        self._closed = False
         self._server = _Server(self.socket, _Handler)
         self._server.stub = self
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        with self.changed:
+            self._closing = True
+            self.changed.notify_all()
+        # Whoever still asks from this process must be through before the connections break.
+        eventually(lambda: all(thread.name != THREAD_NAME for thread in threading.enumerate()))
         self.close()
+        self.folder.cleanup()
 
     def close(self) -> None:
         """Stop answering; the socket's file stays behind, as after a crash."""
-        if self._closing:
+        if self._closed:
             return
+        self._closed = True
         with self.changed:
             self._closing = True
             self.changed.notify_all()
         self._server.shutdown()
         self._server.server_close()
+        self._server.hang_up()
         self._thread.join()
 
     def touch(self) -> None:
@@ -217,7 +231,29 @@ def succeed(identity: str, detail: str = "done") -> Moment:
 
 class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
+    block_on_close = False
     stub: Stub
+
+    def __init__(self, path: str, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._open: set[socket.socket] = set()
+        super().__init__(path, handler)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer on one connection, and remember it while it is open."""
+        self._open.add(request)
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._open.discard(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A connection that breaks is part of the story."""
+
+    def hang_up(self) -> None:
+        """Break every open connection, as the end of a process does."""
+        for connection in list(self._open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -119,7 +119,8 @@ def _headline(one: InstanceView) -> str:
 
 def _last_exit(last: ExitView, screen: Screen) -> list[Line]:
     ran = f" after running for {age(last.uptime)}" if last.uptime is not None else ""
-    ended = f"{last.detail or 'unknown'}, {age(last.ago)} ago{ran} ({last.exit_class}, generation {last.generation})"
+    what = f"{last.exit_class}, generation {last.generation}"
+    ended = f"{last.detail or 'unknown'}, {age(last.ago)} ago{ran} ({what})"
     lines = _fact("last exit", ended, screen)
     if last.rung:
         lines += _fact("", f"ended by the stop, on the rung {last.rung}", screen)

@@ -8,6 +8,7 @@ moment (an upgrade, a crash and a new start) is asked again, ever more rarely, u
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ POLL_SECONDS = 30.0
 PAUSE_SECONDS = 0.1
 """The least time between two polls: a thousand instances in motion must not be asked for at full speed."""
 LONGEST_RETRY_SECONDS = 2.0
+THREAD_NAME = "pitboss-feed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Feed:
         if self._unfinished:
             jobs.append(self._follow_operations)
         for job in jobs:
-            threading.Thread(target=self._run, args=(job,), daemon=True).start()
+            threading.Thread(target=self._run, args=(job,), name=THREAD_NAME, daemon=True).start()
 
     def stop(self) -> None:
         """Ask nothing more."""
@@ -123,14 +125,23 @@ class Feed:
 
     def _follow_operations(self, client: "Client") -> None:
         for name in list(self._unfinished):
-            while not self._over.is_set() and not self._tell(
-                client.operation(name, wait_seconds=POLL_SECONDS)
-            ):
+            while not self._over.is_set():
+                answer = client.operation(name, wait_seconds=POLL_SECONDS)
+                if operation_view(answer).final:
+                    self._tell_last(client)
+                    self._tell(answer)
+                    break
+                self._tell(answer)
                 self._over.wait(PAUSE_SECONDS)
 
-    def _tell(self, answer: Any) -> bool:
+    def _tell_last(self, client: "Client") -> None:
+        """Tell the host once more before the end of an operation, so that no last change goes untold."""
+        # A daemon that is asked to end may be gone between the two answers.
+        with suppress(Unreachable):
+            self._news.put(HostNews(self._ask(client, None)))
+
+    def _tell(self, answer: Any) -> None:
         operation = operation_view(answer)
         if operation.final and operation.id in self._unfinished:
             self._unfinished.remove(operation.id)
         self._news.put(OperationNews(operation, dict(answer)))
-        return operation.final

@@ -138,7 +138,14 @@ def _take(feed: Feed, picture: Picture, seconds: float | None) -> None:
     news = feed.next(seconds)
     match news:
         case HostNews():
-            picture.host, picture.host_at, picture.lost = news.host, time.monotonic(), None
+            # Two threads ask: the older answer may come second. A new daemon counts from the start again.
+            if (
+                picture.host is None
+                or picture.lost is not None
+                or news.host.revision >= picture.host.revision
+            ):
+                picture.host, picture.host_at = news.host, time.monotonic()
+            picture.lost = None
         case OperationNews():
             picture.operations[news.operation.id] = news.operation
             picture.answers[news.operation.id] = news.answer

@@ -57,7 +57,7 @@ def outcome_lines(operation: OperationView, picture: Picture, screen: Screen) ->
     who = subject(operation)
     if operation.succeeded:
         if operation.total == 0:
-            told = operation.message or "nothing to do"
+            told = f"{past(operation)}: {operation.message or 'nothing to do'}"
         elif operation.total == 1:
             detail = operation.steps[0].detail if operation.steps else ""
             plain_detail = "" if detail in {"", "done", "ready", past(operation)} else f"{detail}, "

@@ -82,7 +82,7 @@ class Screen:
         if not cut:
             return
         if self.is_terminal:
-            self.console.print(self.rich(cut), soft_wrap=True)
+            self.console.print(self.rich(cut), soft_wrap=True, end="")
             return
         text = "".join(plain(line) + "\n" for line in cut)
         self.stream.write(text.encode(self.encoding, "replace").decode(self.encoding))

@@ -112,7 +112,7 @@ def _pool_rows(pool: PoolView, screen: Screen, selection: Selection, elapsed: fl
     if rest:
         counts = Counter(one.word for one in rest).most_common()
         what = ", ".join(f"{count} {word}" for word, count in counts)
-        more = "more: " if len(rest) < len(pool.instances) else ""
+        more = "and " if len(rest) < len(pool.instances) else ""
         rows.append(f"{screen.symbols.ellipsis} {more}{what}")
     return rows
 
@@ -193,8 +193,10 @@ def _fit(widths: list[int], room: int, *, pretty: bool) -> list[int]:
             if space() >= min(_NOTE_WANTED, widths[note]):
                 break
             columns.remove(column)
-    if space() < _NOTE_LEAST:
-        widths[0] = max(8, widths[0] + space() - _NOTE_LEAST)
+    # In a pipe a name is somebody's key: the note gives way to it.
+    least = _NOTE_LEAST if pretty else 1
+    if space() < least:
+        widths[0] = max(8, widths[0] + space() - least)
     widths[note] = max(1, space())
     return columns
 

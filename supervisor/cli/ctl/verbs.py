@@ -66,7 +66,8 @@ def drain(targets: tuple[str, ...], everything: bool, no_wait: bool) -> None:
 def resume(targets: tuple[str, ...], everything: bool, no_wait: bool) -> None:
     """Bring back what was drained or stopped.
 
-    The wait is over when it is ready. Its dependencies come first, as at boot. An instance that is still settling goes back to work at once.
+    The wait is over when it is ready. Its dependencies come first, as at boot. An instance that is still
+    settling goes back to work at once.
     """
     _simply("resume", targets, everything, no_wait, lambda client, target: client.resume(target))
 
@@ -131,7 +132,8 @@ def stop(targets: tuple[str, ...], everything: bool, now: bool, kill: bool, no_w
 def start(targets: tuple[str, ...], everything: bool, no_wait: bool) -> None:
     """Start what was stopped or has failed.
 
-    The wait is over when it is ready. An instance in backoff starts at once. A drained pool is not started by this: resume it.
+    The wait is over when it is ready. An instance in backoff starts at once. A drained pool is not started
+    by this: resume it.
     """
     _simply("start", targets, everything, no_wait, lambda client, target: client.start(target))
 

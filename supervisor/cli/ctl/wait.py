@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import click
 
 from supervisor.cli.ctl.changes import Changes
+from supervisor.cli.ctl.durations import age
 from supervisor.cli.ctl.feed import Feed
 from supervisor.cli.ctl.follow import Display, Ending, Picture, Silence, Told, follow, shown
 from supervisor.cli.ctl.outcome import STEPS_SHOWN, standing_line
@@ -54,7 +55,7 @@ class Goal:
 
     def instances(self, host: HostView) -> list[InstanceView]:
         """All instances that this is about."""
-        return [one for one in host.instances().values() if self._concerns(one)]
+        return [one for pool in host.pools for one in pool.instances if self._concerns(one, pool)]
 
     def missing(self, host: HostView) -> list[InstanceView]:
         """The instances that are not there yet."""
@@ -66,8 +67,6 @@ class Goal:
             return None
         for one in self.missing(host):
             pool = host.pool(one.pool)
-            if not self.names and pool is not None and not pool.critical:
-                continue
             if one.phase == "failed":
                 detail = f" ({one.last_exit.detail})" if one.last_exit else ""
                 retry = f"pitbossctl restart --failed {one.name}"
@@ -80,8 +79,10 @@ class Goal:
                 return f"an operator has {done} {scope}; pitbossctl resume {scope} brings it back"
         return None
 
-    def _concerns(self, one: InstanceView) -> bool:
-        return not self.names or one.name in self.names or one.pool in self.names
+    def _concerns(self, one: InstanceView, pool: PoolView) -> bool:
+        if not self.names:
+            return pool.critical or self.word != "ready"
+        return one.name in self.names or one.pool in self.names
 
     def _pool_is_there(self, pool: PoolView) -> bool:
         if self.word == "ready":
@@ -205,7 +206,7 @@ def _verdict(
             (Span(f"{symbols.good} ", "green"), Span(name, "bold"), Span(f" {goal.word}")) for name in who
         ]
     reason = goal.dead_end(host)
-    limit = "" if reason else f" after {picture.waited:.0f} s"
+    limit = "" if reason else f" after {age(options.timeout_seconds or 0)}"
     lines: list[Line] = [
         (Span(f"{symbols.bad} ", "red"), Span(name, "bold"), Span(f" not {goal.word}{limit}"))
         for name in pending

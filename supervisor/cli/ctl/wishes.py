@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supervisor.cli.ctl.durations import age
 from supervisor.cli.ctl.settings import (
     EXIT_INTERRUPTED,
     EXIT_REACHED,
@@ -189,7 +190,7 @@ def _tell_ending(
         return code
     screen = options.screen()
     lines: list[Line] = []
-    limit = f"after {picture.waited:.0f} s"
+    limit = f"after {age(options.timeout_seconds or 0)}"
     for operation in operations:
         if operation.final:
             lines.extend(outcome_lines(operation, picture, screen))
@@ -241,7 +242,7 @@ def _tell_interrupted(picture: "Picture", ids: Sequence[str], options: Settings)
             complain(
                 [
                     f"{operation.kind} {operation.target} goes on, {progress}",
-                    f"  pitbossctl operations {operation.id} --wait  follows it again",
+                    f"  follow it again: pitbossctl operations {operation.id} --wait",
                 ],
                 options,
             )
