@@ -169,9 +169,9 @@ def _stand_on(scene: Scene, instance: Instance, stop: Stop, cause: Cause, detail
         instance = replace(instance, checks={})
     if rung.kind in {RungKind.STAGE, RungKind.SWEEP, RungKind.KILL}:
         instance = replace(instance, watchdog_at=None)
+    instance = replace(instance, stop=stop)
     instance = replace(
         instance,
-        stop=stop,
         deadline=deadline,
         signals_sent=sent,
         waiting_for=_waiting_for(scene, instance, rung),

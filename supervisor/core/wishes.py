@@ -252,7 +252,7 @@ def _restart(turn: Turn, wish: Wish, ids: list[InstanceId], *, only_failed: bool
     stuck = next((key for key in up if host.instances[key].phase is Phase.STUCK), None)
     if stuck is not None:
         # It cannot be replaced: said before anybody is touched, in whichever pool it is.
-        operations.set_step(turn, operation.id, stuck, StepState("failed", "stuck: it outlived SIGKILL"))
+        turn.put_step(operation.id, stuck, StepState("failed", "stuck: it outlived SIGKILL"))
         message = f"{stuck} is stuck, so nobody was touched"
         operations.finish(turn, operation.id, OperationState.FAILED, message)
         return operation.id
