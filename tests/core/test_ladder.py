@@ -63,7 +63,7 @@ def test_every_rung_to_the_last() -> None:
 
 
 @pytest.mark.parametrize(
-    ("until", "outcome"), [(10.5, "clean"), (36, "escalated"), (41, "killed")], ids=lambda value: str(value)
+    ("until", "outcome"), [(10.5, "clean"), (36, "escalated"), (41, "killed")], ids=str
 )
 def test_how_a_stop_went(until: float, outcome: str) -> None:
     """Clean on the first stage, escalated on a later one, killed on the last."""
