@@ -394,6 +394,17 @@ def test_shutdown_is_reached_when_the_daemon_is_gone() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # httpcore's, of a refused connect
+def test_shutdown_waits_until_the_daemon_hangs_up() -> None:
+    """Its operation ends first; another daemon may be started only when this one is gone."""
+    with emails() as stub:
+        stub.on["shutdown host"] = [succeed("op-1"), lambda now: now.close()]
+        result = ctl(stub, "shutdown")
+        assert not stub.script
+    assert "✓ host down: 3 of 3 instances, 12s" in result.stdout
+    assert result.exit_code == 0
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # httpcore's, of a refused connect
 def test_losing_the_daemon_is_exit_69(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any other wait ends with what is known and what to do."""
     monkeypatch.setattr("supervisor.cli.ctl.follow.LOST_SECONDS", 0.5)

@@ -42,7 +42,7 @@ class Changes:
         if picture.host is not None:
             for one in picture.host.instances().values():
                 if self._names is None or one.name in self._names or one.pool in self._names:
-                    texts.extend(self._of_instance(one))
+                    texts.extend(self._of_instance(one, picture.waited))
             self._first = False
         return [(Span(text),) for text in texts]
 
@@ -67,7 +67,7 @@ class Changes:
             self._steps[key] = step.state
         return texts
 
-    def _of_instance(self, one: InstanceView) -> list[str]:
+    def _of_instance(self, one: InstanceView, waited: float) -> list[str]:
         key = (one.phase, one.stage, one.generation, one.ready, one.goal)
         before = self._told.get(one.name)
         awaited = self._awaited.get(one.name)
@@ -81,13 +81,10 @@ class Changes:
             if not due:
                 self._awaited[one.name] = awaited or ""
                 return []
-        elif self._first and one.phase in _AT_REST and not self._is_step_over(one.name):
+        elif self._first and one.phase in _AT_REST and one.since > waited:
             return []
         self._awaited_at[one.name] = now
         return [change(one)]
-
-    def _is_step_over(self, name: str) -> bool:
-        return any(state == "done" for (_, instance), state in self._steps.items() if instance == name)
 
 
 def change(one: InstanceView) -> str:

@@ -120,8 +120,10 @@ def _list(options: Settings) -> None:
     rows = [_cells(one) for one in views]
     widths = [max(width(row[column]) for row in [_TITLES, *rows]) for column in range(len(_TITLES))]
     rest = screen.width - sum(widths) - 2 * (len(widths) - 1)
-    if rest < 0:
-        widths[2] = max(6, widths[2] + rest)
+    for column in (-1, 2):
+        taken = min(0, max(rest, 6 - widths[column]))
+        widths[column] += taken
+        rest -= taken
     lines: list[Line] = [tuple(_padded(_TITLES, widths, screen, "dim"))]
     lines.extend(tuple(_padded(row, widths, screen, "")) for row in rows)
     screen.lines(lines)
@@ -148,7 +150,8 @@ def _padded(cells: tuple[str, ...], widths: list[int], screen: Screen, style: st
     for column, cell in enumerate(cells):
         shown = clip(cell, widths[column], screen.symbols.ellipsis)
         colour = _STATE_STYLES.get(cell, "") if column == 3 else ""
-        spans.append(Span(pad(shown, widths[column], right=column in {4, 5, 6}) + "  ", style or colour))
+        gap = "  " if column < len(cells) - 1 else ""
+        spans.append(Span(pad(shown, widths[column], right=column in {4, 5, 6}) + gap, style or colour))
     return spans
 
 

@@ -31,7 +31,7 @@ def past(operation: OperationView) -> str:
 
 def subject(operation: OperationView) -> str:
     """The target as a person writes it."""
-    return "the host" if operation.target == "host" else operation.target
+    return "host" if operation.target == "host" else operation.target
 
 
 def selector(target: str | None) -> str:

@@ -6,7 +6,7 @@ themselves: the time left was told, and only the age of the answer changes.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from supervisor.cli.ctl.durations import age, left
 from supervisor.cli.ctl.follow import Picture
@@ -114,7 +114,8 @@ def _track(step: StepView, picture: Picture) -> Track:
         return Track(step.instance, "aborted", "warn", "aborted", "yellow", step.detail)
     if instance is None or (step.state == "waiting" and instance.ready):
         return Track(step.instance, "waiting", "idle", "waiting", "dim", step.detail)
-    return _moving(instance, picture.elapsed)
+    track = _moving(instance, picture.elapsed)
+    return replace(track, note=step.detail) if instance.ready and step.detail and not track.note else track
 
 
 def _moving(instance: InstanceView, elapsed: float) -> Track:

@@ -1,14 +1,21 @@
 """`pitbossctl shutdown`: the end of the host, in order and within its deadline."""
 
+import time
+from contextlib import suppress
 from dataclasses import replace
 
 import click
 
 from supervisor.cli.ctl.durations import duration
-from supervisor.cli.ctl.settings import EXIT_REACHED, print_json, settings, verb
+from supervisor.cli.ctl.feed import PAUSE_SECONDS
+from supervisor.cli.ctl.settings import EXIT_REACHED, Settings, print_json, settings, verb
 from supervisor.cli.ctl.text import Span, clean
 from supervisor.cli.ctl.verbs import no_wait_option, urgency_of, urgency_options
 from supervisor.cli.ctl.wishes import Asked, await_operations
+from supervisor.client.errors import ClientError
+
+SILENCE_SECONDS = 10.0
+"""How long a daemon whose workers are gone may take to write its journal and end."""
 
 
 @verb(
@@ -44,4 +51,18 @@ def shutdown(now: bool, kill: bool, deadline: float | None, no_wait: bool) -> No
             options.screen().say([(Span(clean(answer.get("id"))),)])
         raise click.exceptions.Exit(EXIT_REACHED)
     code = await_operations("shutdown", Asked({None: answer}, []), pinned, lost_is_end=True)
+    if code == EXIT_REACHED:
+        _await_silence(pinned)
     raise click.exceptions.Exit(code)
+
+
+def _await_silence(options: Settings) -> None:
+    """Wait until the daemon hangs up, so that the next command may start another one at the same place."""
+    until = time.monotonic() + SILENCE_SECONDS
+    revision: int | None = None
+    # Any failure means that it answers no more.
+    with suppress(ClientError), options.client(SILENCE_SECONDS) as client:
+        while (left := until - time.monotonic()) > 0:
+            answer = client.status(after=revision, wait_seconds=0 if revision is None else left)
+            revision = answer.get("revision", 0)
+            time.sleep(PAUSE_SECONDS)
