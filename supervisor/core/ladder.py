@@ -249,12 +249,12 @@ def refit(scene: Scene, instance: Instance) -> Instance:
     """
     stop = instance.stop
     assert stop is not None and scene.stop_by is not None
-    rest = tuple(_cut(scene, rung) for rung in stop.rungs[1:])
+    rest = tuple(_cut(scene, instance, rung) for rung in stop.rungs[1:])
     deadline = instance.deadline
     stop_by = scene.stop_by if stop.stop_by is None else min(stop.stop_by, scene.stop_by)
     current = stop.rungs[0]
     if current.kind is not RungKind.KILL:
-        window = _cut(scene, current).window_seconds
+        window = _cut(scene, instance, current).window_seconds
         cut = stop_by if window is None else min(stop_by, scene.now + window)
         deadline = cut if deadline is None else min(deadline, cut)
     if scene.has_dependents and current.kind in _BEFORE_STAGES and not _has_hold(rest):
@@ -263,17 +263,19 @@ def refit(scene: Scene, instance: Instance) -> Instance:
     return replace(instance, deadline=deadline, stop=replace(stop, rungs=(current, *rest), stop_by=stop_by))
 
 
-def _cut(scene: Scene, rung: Rung) -> Rung:
+def _cut(scene: Scene, instance: Instance, rung: Rung) -> Rung:
     """The rung with the window that the deadline leaves it."""
-    declared = _declared_seconds(scene.plan, rung)
+    declared = _declared_seconds(scene.plan, instance, rung)
     if declared is None or rung.window_seconds is None:
         return rung
     return replace(rung, window_seconds=min(rung.window_seconds, declared * scene.scale))
 
 
-def _declared_seconds(plan: PoolPlan, rung: Rung) -> float | None:
+def _declared_seconds(plan: PoolPlan, instance: Instance, rung: Rung) -> float | None:
     """The window before any deadline; None where deadlines do not change it."""
     match rung.kind:
+        case RungKind.SETTLE if instance.ready_at is None:
+            return plan.min_uptime_seconds
         case RungKind.SETTLE if plan.drain is not None:
             return plan.drain.settle_seconds
         case RungKind.DRAIN if plan.drain is not None:

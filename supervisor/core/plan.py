@@ -163,6 +163,12 @@ class PoolPlan:
     rollout: RolloutRules = field(default_factory=RolloutRules)
     revision: str = ""
 
+    @property
+    def before_stages_seconds(self) -> float:
+        """How long a stop may take until its first stage: a drain, or the first moments of a start."""
+        drain = self.drain.settle_seconds + self.drain.window_seconds if self.drain else 0.0
+        return max(drain, self.min_uptime_seconds if self.readiness is Readiness.UPTIME else 0.0)
+
 
 KILL_SECONDS = 5.0
 """How long the tree may outlive SIGKILL before the instance is called stuck. A process in
@@ -192,5 +198,4 @@ class HostPlan:
         left behind outlives every signal.
         """
         plan = self.pools[pool]
-        drain = plan.drain.settle_seconds + plan.drain.window_seconds if plan.drain else 0.0
-        return max(drain, plan.min_uptime_seconds) + plan.stop.worst_case_seconds
+        return plan.before_stages_seconds + plan.stop.worst_case_seconds

@@ -23,7 +23,7 @@ def fit(plan: HostPlan, pools: Iterable[str], now: float, deadline: float) -> Fi
     levels: dict[str, int] = {}
     for name in _dependents_first(plan, chosen):
         after = [other for other in chosen if name in plan.pools[other].depends_on]
-        drained = _drain_seconds(plan.pools[name])
+        drained = plan.pools[name].before_stages_seconds
         windows[name] = max([drained, *(windows[other] for other in after)]) + _stage_seconds(
             plan.pools[name]
         )
@@ -42,10 +42,6 @@ def fit(plan: HostPlan, pools: Iterable[str], now: float, deadline: float) -> Fi
         ]
         stop_by[name] = deadline - KILL_SECONDS - max(behind, default=0.0)
     return Fit(scale, stop_by)
-
-
-def _drain_seconds(pool: PoolPlan) -> float:
-    return 0.0 if pool.drain is None else pool.drain.settle_seconds + pool.drain.window_seconds
 
 
 def _stage_seconds(pool: PoolPlan) -> float:
@@ -67,13 +63,3 @@ def _dependents_first(plan: HostPlan, chosen: list[str]) -> list[str]:
     for name in chosen:
         visit(name)
     return list(order)
-
-
-def worst_case_seconds(plan: HostPlan) -> float:
-    """How long the stop of the whole host may take without extensions, seconds."""
-    windows: dict[str, float] = {}
-    for name in _dependents_first(plan, list(plan.pools)):
-        after = [windows[other] for other in plan.pools if name in plan.pools[other].depends_on]
-        pool = plan.pools[name]
-        windows[name] = max([_drain_seconds(pool), *after]) + _stage_seconds(pool) + KILL_SECONDS
-    return max(windows.values(), default=0.0)

@@ -62,9 +62,7 @@ def test_every_rung_to_the_last() -> None:
     assert book.instance("web/0").deadline is None
 
 
-@pytest.mark.parametrize(
-    ("until", "outcome"), [(10.5, "clean"), (36, "escalated"), (41, "killed")], ids=str
-)
+@pytest.mark.parametrize(("until", "outcome"), [(10.5, "clean"), (36, "escalated"), (41, "killed")], ids=str)
 def test_how_a_stop_went(until: float, outcome: str) -> None:
     """Clean on the first stage, escalated on a later one, killed on the last."""
     book = running(PoolPlan("web")) >> StopRequested(wish("web"))
@@ -234,7 +232,7 @@ def test_a_shutdown_makes_a_restart_wait_for_dependents() -> None:
 
 def test_the_sweep_is_cut_too() -> None:
     """A deadline reaches what is left of a sweep, and leaves the moment of lingering alone."""
-    plan = PoolPlan("web", stop=StopPolicy((Stage(grace_seconds=100),)))
+    plan = PoolPlan("web", stop=StopPolicy((Stage(grace_seconds=100),)), min_uptime_seconds=0)
     book = running(plan) >> Exited(WEB, 1, OK, leftovers=1) << "web/0 running > stopping (leftovers, sweep)"
     book >> ShutdownRequested(wish(), deadline_seconds=15) << "accepted op1"
     stop = book.instance("web/0").stop

@@ -373,6 +373,7 @@ class Rollouts(Checker):
         self.replaced: dict[InstanceId, tuple[int, float]] = {}
         self.failed: dict[str, InstanceId] = {}
         self.known: dict[str, int] = {}
+        self.proven: set[Name] = set()
 
     def after(self, world: "World", event: Event, effects: Sequence[Effect]) -> None:
         witness = world.witness
@@ -401,6 +402,14 @@ class Rollouts(Checker):
                     self._capacity(world, effect.instance)
                 case _:
                     pass
+
+    def settled(self, world: "World") -> None:
+        for key, (generation, _) in self.replaced.items():
+            slot, wanted = world.witness.slots[key], world.plan.pools[key.pool].rollout.min_ready_seconds
+            ready_for = world.now - slot.ready_at if slot.ready and slot.ready_at is not None else -1.0
+            if generation == slot.generation and ready_for >= wanted - EPSILON:
+                # From here on it is one of the pool like any other, even if it is ready anew later.
+                self.proven.add((key, generation))
 
     def _ended(self, world: "World", effect: Ended) -> None:
         """A replacement that ends before it has proven itself has failed, unless somebody wanted it away."""
@@ -454,6 +463,8 @@ class Rollouts(Checker):
         slot, (generation, at) = world.witness.slots[key], self.replaced.get(key, (0, -1.0))
         wanted = world.plan.pools[key.pool].rollout.min_ready_seconds
         young = slot.ready_at is not None and world.now - slot.ready_at < wanted - EPSILON
+        if (key, generation) in self.proven:
+            return False
         return slot.ready and slot.goal is Goal.UP and generation == slot.generation and at >= since and young
 
 
@@ -668,7 +679,9 @@ class GoalsAreReached(Checker):
                 )
                 assert not both, f"{key} is pending although its gates are open"
             elif instance.phase is Phase.FAILED:
-                assert not world.forgiven, f"{key} has failed after it was started anew"
+                # What had begun before may still end as it had to; what began since is healthy.
+                old = tree is not None and tree.began_at < world.healed_at
+                assert old or not world.forgiven, f"{key} has failed after it was started anew"
             elif slot.finished:
                 assert tree is not None and not tree.alive, f"{key} has finished, but lives"
             else:

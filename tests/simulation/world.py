@@ -6,6 +6,7 @@ judge, by the kernel's truth. A `Broken` promise carries the seed, the commit an
 """
 
 import heapq
+import math
 import subprocess
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -74,6 +75,7 @@ class World:
         self.booted = False
         self.repeats = False
         self.forgiven = False
+        self.healed_at = math.inf
         self.witness = Witness(self.plan)
         self._queue: list[tuple[float, float, int, Callable[[], None]]] = []
         self._order = 0
@@ -240,6 +242,7 @@ class World:
         """Faults stop: now every goal must be reached within the bound."""
         self.mischief = False
         self.kernel.heal()
+        self.healed_at = self.now
         if self.host.shutdown is None:
             for operation in list(self.host.operations.values()):
                 if operation.state is OperationState.PAUSED:
