@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 DEFAULT_MANIFEST = "/etc/pitboss/pitboss.yaml"
 
+# Whether the file can be read is found out by reading it: click would end with a usage error instead.
+MANIFEST = click.Path(readable=False, path_type=Path)
+
 INVALID_MANIFEST = 78
 """EX_CONFIG of sysexits(3); the systemd unit does not restart on it."""
 
@@ -31,7 +34,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("manifest", default=DEFAULT_MANIFEST, type=click.Path(path_type=Path))
+@click.argument("manifest", default=DEFAULT_MANIFEST, type=MANIFEST)
 @click.option(
     "--log-format",
     type=click.Choice(["auto", "human", "json", "journal"]),
@@ -68,7 +71,7 @@ def run(manifest: Path, log_format: str, log_level: str) -> None:
 
 
 @main.command()
-@click.argument("manifest", default=DEFAULT_MANIFEST, type=click.Path(path_type=Path))
+@click.argument("manifest", default=DEFAULT_MANIFEST, type=MANIFEST)
 @click.option("--json", "as_json", is_flag=True, help="Print problems and warnings as JSON.")
 def check(manifest: Path, as_json: bool) -> None:
     """Check MANIFEST and print every problem at once, each with file, line and column.
