@@ -52,8 +52,6 @@ def take(turn: Turn, event: OperatorWish | OperationWish) -> None:
             case AbortRequested() | PauseRequested() | UnpauseRequested():
                 _steer(turn, event)
                 return
-            case ShutdownRequested():
-                operation = _shut_down(turn, event)
             case _:
                 operation = _take_scoped(turn, event)
     except _RefusedError as refused:
@@ -64,6 +62,8 @@ def take(turn: Turn, event: OperatorWish | OperationWish) -> None:
 
 def _take_scoped(turn: Turn, event: OperatorWish) -> str:
     wish = event.wish
+    if isinstance(event, ShutdownRequested):
+        return _shut_down(turn, event)
     if turn.host.shutdown is not None:
         raise _RefusedError(
             "shutting-down", "the host is shutting down", "wait for it to end, or start pitbossd anew"
@@ -82,8 +82,6 @@ def _take_scoped(turn: Turn, event: OperatorWish) -> str:
             return _restart(turn, wish, ids, only_failed=only_failed)
         case SignalRequested():
             return _signal(turn, event, ids)
-        case _:
-            raise AssertionError(event)
 
 
 def _resolve(host: Host, scope: Scope) -> list[InstanceId]:
