@@ -33,13 +33,12 @@ def test_relations_are_transitive() -> None:
 def test_the_goal_of_the_host_is_that_of_all_its_pools() -> None:
     """Up as soon as one is."""
     book = running(PoolPlan("a"), PoolPlan("b"))
-    assert book.host.goal is Goal.UP
-    book >> DrainRequested(wish("a", "op1"))
-    book._left.clear()
-    assert book.host.goal is Goal.UP
-    book >> DrainRequested(wish("b", "op2"))
-    book._left.clear()
-    assert book.host.goal is Goal.DRAINED
+    seen = [book.host.goal]
+    for name in ("a", "b"):
+        book >> DrainRequested(wish(name, f"drain-{name}"))
+        book._left.clear()
+        seen.append(book.host.goal)
+    assert seen == [Goal.UP, Goal.UP, Goal.DRAINED]
 
 
 def test_the_next_moment_is_the_earliest_of_all() -> None:
@@ -71,7 +70,7 @@ def test_counting_there_and_back() -> None:
 
 
 def test_small_questions() -> None:
-    """Is it a task, what is its name, is it final?"""
+    """Whether it is a task, what it is called, and whether anything will change."""
     host = host_of(PoolPlan("web"), PoolPlan("job", kind=Kind.TASK))
     assert [is_task(pool) for pool in host.pools.values()] == [False, True]
     assert host.pools["web"].name == "web"

@@ -25,7 +25,7 @@ from supervisor.core.host import step
 from supervisor.core.phases import Goal, Phase
 from supervisor.core.plan import DrainPolicy, Kind, PoolPlan
 from supervisor.core.state import OperationState
-from tests.playbook import Playbook, acts, host_of, named, running, wish
+from tests.playbook import Playbook, acts, named, running, wish
 
 WEB, DB = PoolPlan("web", instances=2), PoolPlan("db")
 BAD = ExitStatus(code=1)
