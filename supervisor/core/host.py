@@ -119,7 +119,7 @@ def _due(turn: Turn, key: InstanceId | str) -> None:
     kind, _, name = key.partition(":")
     if kind == "operation":
         operations.out_of_time(turn, name)
-    elif turn.host.pools[name].rollout is not None:
+    else:
         rollout.advance(turn, name)
         latest = turn.host.pools[name].rollout
         turn.schedule(key, latest.wake_at if latest is not None else None)

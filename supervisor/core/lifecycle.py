@@ -95,7 +95,7 @@ def _readiness_awaited(scene: Scene) -> str:
             return "READY=1"
         case Readiness.PROBE:
             return "its readiness probe"
-        case Readiness.UPTIME:
+        case _:
             return f"{scene.plan.min_uptime_seconds:g} s of uptime"
 
 
@@ -169,7 +169,7 @@ def react(scene: Scene, instance: Instance, fact: Fact) -> Instance:
             return _check_passed(scene, instance, check)
         case CheckFailed(check=check, reason=reason):
             return _check_failed(scene, instance, check, reason)
-        case Told():
+        case _:
             return hear(scene, instance, fact)
 
 
@@ -184,7 +184,7 @@ def _spawned(scene: Scene, instance: Instance, pid: int) -> Instance:
             return replace(instance, uptime_ready_at=scene.now + scene.plan.min_uptime_seconds)
         case Readiness.PROBE:
             return begin_check(scene, instance, CheckKind.READINESS)
-        case Readiness.NOTIFY:
+        case _:
             return instance
 
 

@@ -125,10 +125,9 @@ def set_step(turn: Turn, name: str, instance: InstanceId, step: StepState) -> No
 
 
 def _first(turn: Turn, name: str, state: str) -> str:
-    for key, step in turn.host.steps[name].items():
-        if step.state == state:
-            return f"{key}: {step.detail}"
-    return ""
+    found = ((key, step) for key, step in turn.host.steps[name].items() if step.state == state)
+    key, step = next(found)
+    return f"{key}: {step.detail}"
 
 
 def finish(turn: Turn, name: str, state: OperationState, message: str) -> None:

@@ -42,7 +42,7 @@ def advance(turn: Turn, name: str) -> None:
         instance = turn.host.instances[key]
         trouble = _trouble(instance, old)
         if trouble:
-            halt(turn, name, key, trouble)
+            _halt(turn, pool, rollout, trouble, key)
             return
         if _is_replaced(turn, pool, instance, old):
             operations.set_step(
@@ -52,7 +52,8 @@ def advance(turn: Turn, name: str) -> None:
         else:
             _note(turn, rollout, instance, old)
     if turn.now >= rollout.progress_by and rollout.state is RolloutState.RUNNING:
-        halt(turn, name, None, f"no progress within {pool.plan.rollout.progress_deadline_seconds:g} s")
+        why = f"no progress within {pool.plan.rollout.progress_deadline_seconds:g} s"
+        _halt(turn, pool, rollout, why)
         return
     rollout = _next_turns(turn, name, rollout)
     done = not rollout.waiting and not rollout.turns
@@ -168,12 +169,8 @@ def _wake_at(turn: Turn, pool: Pool, rollout: Rollout) -> float | None:
     return min(moments, default=None)
 
 
-def halt(turn: Turn, name: str, failed: InstanceId | None, why: str) -> None:
+def _halt(turn: Turn, pool: Pool, rollout: Rollout, why: str, failed: InstanceId | None = None) -> None:
     """Stop where we are: turns under way end by themselves, and nobody else is touched."""
-    pool = turn.host.pools[name]
-    rollout = pool.rollout
-    if rollout is None:
-        return
     turn.put_pool(replace(pool, rollout=None))
     operation = rollout.operation
     untouched = len(rollout.waiting)

@@ -30,7 +30,7 @@ from supervisor.core.exits import SIGNAL_NUMBERS
 from supervisor.core.identity import InstanceId
 from supervisor.core.phases import ON_THE_WAY_OUT, Goal, Phase
 from supervisor.core.plan import Target
-from supervisor.core.state import Host, Instance, OperationState, Shutdown, StepState
+from supervisor.core.state import Host, Instance, Operation, OperationState, Shutdown, StepState
 from supervisor.core.turn import Turn
 
 
@@ -80,7 +80,7 @@ def _take_scoped(turn: Turn, event: OperatorWish) -> str:
             return _take_down(turn, "stop", wish, ids, urgency, None)
         case RestartRequested(only_failed=only_failed):
             return _restart(turn, wish, ids, only_failed=only_failed)
-        case SignalRequested():
+        case _:
             return _signal(turn, event, ids)
 
 
@@ -213,8 +213,7 @@ def _bring_up(turn: Turn, kind: str, wish: Wish, ids: list[InstanceId]) -> str:
     operation = operations.find_active(host, kind, wish.scope) or operations.begin(turn, kind, wish, meant)
     for key in meant:
         instance = host.instances[key]
-        if instance.goal is Goal.UP:
-            turn.put(lifecycle.come_back(turn.scene(key.pool), instance))
+        turn.put(lifecycle.come_back(turn.scene(key.pool), instance))
         if kind == "resume" or instance.phase not in {Phase.BACKOFF, Phase.FAILED}:
             operations.observe(turn, host.instances[key])
     return operation.id
@@ -292,13 +291,16 @@ def _steer(turn: Turn, event: OperationWish) -> None:
     match event:
         case AbortRequested():
             rollout.abandon(turn, pools[0], OperationState.ABORTED, "aborted by an operator")
-        case PauseRequested() | UnpauseRequested():
-            paused = isinstance(event, PauseRequested)
-            state = OperationState.PAUSED if paused else OperationState.RUNNING
-            if operation.state is not state:
-                turn.put_operation(replace(operation, state=state))
-                rollout.set_paused(turn, operation.id, paused=paused)
+        case _:
+            _pause(turn, operation, paused=isinstance(event, PauseRequested))
     turn.emit(Accepted(operation.id))
+
+
+def _pause(turn: Turn, operation: Operation, *, paused: bool) -> None:
+    state = OperationState.PAUSED if paused else OperationState.RUNNING
+    if operation.state is not state:
+        turn.put_operation(replace(operation, state=state))
+        rollout.set_paused(turn, operation.id, paused=paused)
 
 
 # ── the rest ─────────────────────────────────────────────────────────────────────────────────────

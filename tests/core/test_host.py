@@ -257,3 +257,39 @@ def test_a_second_signal_skips_drains_and_a_third_kills() -> None:
     book >> Exited(named("web/0"), 1, ExitStatus(signal="SIGKILL"))
     book << "web/0#1 ended clean (SIGKILL (windows skipped by operator), kill)"
     assert book << "web/0 stopping > stopped (exit)"
+
+
+def test_only_those_that_wait_are_started_when_a_gate_opens() -> None:
+    """One of two waits for the gate, the other for its own next attempt."""
+    db = PoolPlan("db", readiness=Readiness.NOTIFY, restart=RestartRules(backoff=Backoff(0.1, jitter=0)))
+    web = replace(WEB, instances=2, restart=RestartRules(backoff=Backoff(1, jitter=0)))
+    book = running(db, web) >> Told(named("db/0"), 1, reloading=True) << "db/0 unready: it is reloading"
+    book >> Exited(named("web/0"), 1, BAD) << "web/0 running > backoff (exit)"
+    book.until(11) << "web/0 backoff > pending (retry)"
+    book >> Exited(named("web/1"), 1, BAD) << "web/1 running > backoff (exit)"
+    (
+        book
+        >> Told(named("db/0"), 1, ready=True)
+        << "spawn web/0#2 (retry)"
+        << "web/0 pending > starting (retry)"
+    )
+    assert book
+
+
+def test_only_those_that_hold_are_released() -> None:
+    """One of two had begun its stop before, for a reason of its own."""
+    book = running(DB, WEB) >> RestartRequested(wish("db/1", "op0"))
+    book << "db/1 running > stopping (restart, stage-1)" << "SIGTERM main db/1#1" << "accepted op0"
+    book >> ShutdownRequested(wish()) << "db/0 running > draining (shutdown, hold)"
+    book << "web/0 running > stopping (shutdown, stage-1)" << "SIGTERM main web/0#1" << "accepted op1"
+    book >> Exited(named("web/0"), 1, OK) << "web/0 stopping > stopped (exit)"
+    book << "db/0 draining > stopping (shutdown, stage-1)" << "SIGTERM main db/0#1"
+    assert book
+
+
+def test_a_drained_database_that_nobody_needs_goes_on() -> None:
+    """No dependent is going down, so the hold is not even entered."""
+    book = running(PoolPlan("db", drain=DrainPolicy("SIGUSR1")), WEB) >> DrainRequested(wish("db"))
+    book << "db/0 running > draining (drain, drain)" << "SIGUSR1 main db/0#1" << "accepted op1"
+    book >> Told(named("db/0"), 1, drained=True) << "db/0 climbs drain > stage-1 (drained)"
+    assert book << "db/0 draining > stopping (drained, stage-1)" << "SIGTERM main db/0#1"

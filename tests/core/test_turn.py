@@ -117,6 +117,13 @@ def test_superseded_deadlines_do_not_pile_up() -> None:
     assert len(book.host.heap) < 100
 
 
+def test_a_superseded_deadline_is_passed_over() -> None:
+    """A tick that comes late meets entries that do not hold any more."""
+    book = running(PoolPlan("web", watchdog_seconds=30.0)) >> Told(WEB, 1, watchdog=True)
+    assert book.at(39) >> Tick()
+    assert core.next_deadline(book.host) == 40
+
+
 def test_what_a_status_page_shows_is_a_new_revision() -> None:
     """Whoever waits for a change hears of a pid, a status text and a count, of which no report speaks."""
     book = (Playbook(host_of(PoolPlan("web"))) >> Booted()).until(0)
