@@ -55,7 +55,7 @@ def mutations(count: int) -> Iterator[bytes]:
     dice = random.Random(20)
     for _ in range(count):
         data = bytearray(dice.choice(REQUESTS))
-        for _ in range(dice.randint(1, 4)):
+        for _ in range(dice.randint(1, 2)):
             at = dice.randrange(len(data) + 1)
             kind = dice.randrange(5)
             if kind == 0:
