@@ -680,7 +680,7 @@ class GoalsAreReached(Checker):
                 assert not both, f"{key} is pending although its gates are open"
             elif instance.phase is Phase.FAILED:
                 # What had begun before may still end as it had to; what began since is healthy.
-                old = tree is not None and tree.began_at < world.healed_at
+                old = tree is not None and tree.began_at <= world.healed_at
                 assert old or not world.forgiven, f"{key} has failed after it was started anew"
             elif slot.finished:
                 assert tree is not None and not tree.alive, f"{key} has finished, but lives"

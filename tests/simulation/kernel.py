@@ -118,6 +118,14 @@ class Kernel:
             if trees[-1].main_alive and not trees[-1].said_stopping:
                 self._say(trees[-1], ready=True)
 
+    def crash(self, tree: Tree, status: ExitStatus) -> None:
+        """The main process ends by itself, now."""
+        self._main_ends(tree, status)
+
+    def say(self, tree: Tree, **words: Any) -> None:
+        """The worker says this, now."""
+        self._say(tree, **words)
+
     # ── acts ─────────────────────────────────────────────────────────────────────────────────────
 
     def perform(self, act: Act) -> None:
@@ -180,7 +188,7 @@ class Kernel:
         if plan.readiness is Readiness.NOTIFY and behaviour.ready_after is not None:
             self._schedule(behaviour.ready_after, lambda: self._say(tree, ready=True))
         for at, words in behaviour.says:
-            self._schedule(at, lambda words=words: self._say(tree, **words))  # type: ignore[misc]
+            self._schedule(at, lambda words=words: self._say(tree, **words) if self.faulty else None)  # type: ignore[misc]
         if plan.watchdog_seconds is not None:
             self._keep_alive(tree, plan.watchdog_seconds / 2)
 

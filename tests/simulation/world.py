@@ -82,7 +82,7 @@ class World:
         self._inbox: deque[Event] = deque()
         self._at_once = 0
         self._last_now = self.now
-        self._delivered: deque[Event] = deque(maxlen=12)
+        self.delivered: deque[Event] = deque(maxlen=12)
 
     # ── time ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -153,6 +153,8 @@ class World:
         due = core.next_deadline(self.host)
         if due is None or due > self.now:
             self._judge(lambda checker: checker.settled(self))
+        if _is_fact(event):
+            self.delivered.append(event)
         if self.mischief:
             self._mischief(event, effects)
         return effects
@@ -174,13 +176,12 @@ class World:
     def _mischief(self, event: Event, effects: tuple[Effect, ...]) -> None:
         """Repeat facts, bring up old ones, and let the operator act on what has just happened."""
         rng = self.rng
-        if not isinstance(event, Tick | Booted | BarrierReached | OperatorWish | OperationWish):
-            self._delivered.append(event)
+        if _is_fact(event):
             if rng.random() < 0.03:
-                self.after(rng.choice([0.0, 0.2, 3.0]), lambda: self._again(event))
+                self.after(rng.choice([0.0, 0.2, 3.0]), lambda: self.again(event))
             if rng.random() < 0.02:
-                old = rng.choice(list(self._delivered))
-                self.after(0.0, lambda: self._again(old))
+                old = rng.choice(list(self.delivered))
+                self.after(0.0, lambda: self.again(old))
         if isinstance(event, Spawned) and rng.random() < 0.05:
             token = self.steps
             self.after(0.0, lambda: self.post(BarrierReached(token)))
@@ -189,7 +190,7 @@ class World:
             scope = Scope(moved.instance.pool, moved.instance.index if rng.random() < 0.6 else None)
             self._tell_story(scope, 0.0)
 
-    def _again(self, fact: Event) -> None:
+    def again(self, fact: Event) -> None:
         """Repeat a fact; not an answer while another question is open, for nobody can tell them apart."""
         if isinstance(fact, CheckPassed | CheckFailed):
             state = self.host.instances[fact.instance].checks.get(fact.check)
@@ -284,6 +285,10 @@ class World:
             f"{self.now - self.began_at:.3f} s after boot; the last {len(self.moves)} moves:\n{moves}\n"
             f"replay: make sim SEED={self.seed}   (python -m tests.simulation {self.seed})"
         )
+
+
+def _is_fact(event: Event) -> bool:
+    return not isinstance(event, Tick | Booted | BarrierReached | OperatorWish | OperationWish)
 
 
 def commit() -> str:
