@@ -183,7 +183,7 @@ def agrees(host: Host) -> None:
 def are_true(
     host: Host, before: Mapping[InstanceId, Instance], event: Event, effects: tuple[Effect, ...]
 ) -> None:
-    """Acts are about living generations, moves are on the map, and a wish has one answer."""
+    """Acts are about living generations, late facts change nothing, moves are on the map, wishes are answered."""
     phases = {key: one.phase for key, one in before.items()}
     for effect in effects:
         match effect:
@@ -200,6 +200,9 @@ def are_true(
             case _:
                 pass
     assert phases == {key: one.phase for key, one in host.instances.items()}
+    if isinstance(event, Fact) and event.generation != before[event.instance].generation:
+        assert not effects
+        assert host.instances == before
     is_wish = not isinstance(event, Fact | Tick | Booted)
     assert sum(isinstance(effect, Accepted | Refused) for effect in effects) == is_wish
 
