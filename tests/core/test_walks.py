@@ -183,7 +183,7 @@ def agrees(host: Host) -> None:
 def are_true(
     host: Host, before: Mapping[InstanceId, Instance], event: Event, effects: tuple[Effect, ...]
 ) -> None:
-    """Acts are about living generations, late facts change nothing, moves are on the map, wishes are answered."""
+    """Acts are about the living, late facts change nothing, moves are on the map, wishes are answered."""
     phases = {key: one.phase for key, one in before.items()}
     for effect in effects:
         match effect:
