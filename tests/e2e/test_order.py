@@ -206,7 +206,7 @@ def test_sigquit_kills_at_once(daemon: Make, tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["manifest", "operator"])
 def test_everything_is_over_by_the_deadline(daemon: Make, how: str) -> None:
     """Windows of minutes are scaled to fit, order kept, and the record says that the deadline forced it."""
-    seconds = 17.0
+    seconds = 14.0
     slow = pool(
         worker("stubborn"),
         drain={"notify": True, "window": "10m"},
