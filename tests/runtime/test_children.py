@@ -183,7 +183,10 @@ def test_signals_are_as_new(fields: dict[str, int]) -> None:
         os.close(writing)
     text = os.read(reading, 1000).decode()
     os.close(reading)
-    assert [int(line.split()[1], 16) for line in text.splitlines()] == [0, 0]
+    # The C library keeps 32 and 33 for itself: what it started by posix_spawn (GNU make's children) has
+    # them ignored, and nobody can change that through it.
+    own = sum(1 << number - 1 for number in (32, 33))
+    assert [int(line.split()[1], 16) & ~own for line in text.splitlines()] == [0, 0]
 
 
 @needs_root
