@@ -100,6 +100,18 @@ TABLE: tuple[Metric, ...] = (
         _LIVES,
     ),
     Metric(
+        "pitboss_stage_seconds",
+        _G,
+        "How long an instance has been on its rung of the stop ladder; only while it is on one.",
+        ("pool", "instance", "stage"),
+    ),
+    Metric(
+        "pitboss_stage_remaining_seconds",
+        _G,
+        "How long that rung may still last; a hold, which waits for other pools, has no such time.",
+        ("pool", "instance", "stage"),
+    ),
+    Metric(
         "pitboss_stop_extension_seconds_total",
         _C,
         "Time granted to workers that asked for more (EXTEND_TIMEOUT_USEC).",

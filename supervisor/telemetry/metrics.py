@@ -111,6 +111,7 @@ class Metrics:
         self._notify_seen: dict[InstanceId, int] = {}
         self._faults = faults
         self._journal_failures = journal_failures
+        self._clock = clock
         self.lag = Lag(clock)
         self._sampler = Sampler(main_pids, self.lag.note, clock)
         self._host: Host | None = None
@@ -276,6 +277,7 @@ class Metrics:
         instances = self._series["pitboss_pool_instances"]
         in_flight = dict.fromkeys(host.pools, 0)
         depth = dict.fromkeys(host.pools, 0)
+        self._read_stages(host)
         for instance in host.instances.values():
             if instance.in_flight:
                 in_flight[instance.id.pool] += instance.in_flight
@@ -292,6 +294,27 @@ class Metrics:
             self._set("pitboss_pool_wanted", census.wanted, pool)
             for phase, count in census.phases.items():
                 instances.set(count, pool, phase.value)
+
+    def _read_stages(self, host: Host) -> None:
+        """Where on the ladder everybody is who is on it; who has left it has no series."""
+        since, until = set[tuple[str, ...]](), set[tuple[str, ...]]()
+        now = self._clock()
+        for pool, census in host.census.items():
+            if not census.phases[Phase.DRAINING] + census.phases[Phase.STOPPING]:
+                continue
+            for instance in host.instances_of(pool):
+                rung, stop = instance.rung, instance.stop
+                if rung is None or stop is None:
+                    continue
+                labels = (pool, str(instance.id), rung.name)
+                since.add(labels)
+                self._set("pitboss_stage_seconds", round(now - stop.rung_since, 3), *labels)
+                if instance.deadline is not None:
+                    until.add(labels)
+                    left = round(max(0.0, instance.deadline - now), 3)
+                    self._set("pitboss_stage_remaining_seconds", left, *labels)
+        self._series["pitboss_stage_seconds"].keep(since.__contains__)
+        self._series["pitboss_stage_remaining_seconds"].keep(until.__contains__)
 
     def _read_counts(self) -> None:
         pools = self._host.pools if self._host is not None else {}

@@ -1,5 +1,6 @@
 """Stopping: the ladder as an operator sees it, and nothing left of the tree."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ def test_the_ladder_is_visible_at_every_moment(daemon: Make, tmp_path: Path) -> 
     one = daemon({"pools": {"slow": pool}})
     one.wait_ready()
     seen: dict[str, dict[str, Any]] = {}
+    scraped: set[str] = set()
     operation = one.post("/v1/pools/slow/stop").json()["id"]
     revision = 0
 
@@ -89,6 +91,9 @@ def test_the_ladder_is_visible_at_every_moment(daemon: Make, tmp_path: Path) -> 
         revision = shown["revision"]
         if shown["stage"] is not None:
             seen.setdefault(shown["stage"], shown)
+            scraped.update(
+                re.findall(r'pitboss_stage_remaining_seconds{.*stage="(.*)"}', one.get("/metrics").text)
+            )
         return bool(shown["phase"] == "stopped")
 
     eventually(look, 60)
@@ -99,6 +104,8 @@ def test_the_ladder_is_visible_at_every_moment(daemon: Make, tmp_path: Path) -> 
         "stage-1",
         "stage-2",
     ]
+    assert scraped
+    assert scraped <= {"settle", "drain", "stage-1", "stage-2", "kill"}
     for name in ("settle", "drain", "stage-1", "stage-2"):
         shown = seen[name]
         assert 0 < shown["deadline_seconds"] <= 1.5

@@ -41,7 +41,16 @@ from supervisor.core.host import next_deadline, step
 from supervisor.core.identity import InstanceId
 from supervisor.core.phases import Goal, Phase
 from supervisor.core.plan import HostPlan, PoolPlan, Readiness
-from supervisor.core.state import Host, Operation, OperationState, Shutdown, create
+from supervisor.core.state import (
+    Host,
+    Operation,
+    OperationState,
+    Rung,
+    RungKind,
+    Shutdown,
+    Stop,
+    create,
+)
 from supervisor.telemetry.exposition import Family, Histogram, escaped, number
 from supervisor.telemetry.log_forms import HumanForm, JournalForm, JsonForm
 from supervisor.telemetry.metric_table import CLOSED, TABLE, Kind, Metric
@@ -115,6 +124,19 @@ def scripted() -> list[Report]:
     ]
 
 
+def put(host: Host, key: InstanceId, **changes: object) -> None:
+    """Change an instance behind the core's back, counts included."""
+    host.census[key.pool].count(host.instances[key], -1)
+    host.instances[key] = replace(host.instances[key], **changes)  # type: ignore[arg-type]
+    host.census[key.pool].count(host.instances[key], 1)
+
+
+def stop_since(moment: float) -> Stop:
+    """A stop that has been on its first stage since then."""
+    rung = Rung(RungKind.STAGE, 25.0, 1, "SIGTERM")
+    return Stop(Cause.STOP, (rung,), began_at=moment, rung_since=moment)
+
+
 def filled(clock: Clock | None = None) -> tuple[Metrics, Host]:
     """Metrics after the scripted reports."""
     metrics = Metrics(
@@ -131,9 +153,7 @@ def filled(clock: Clock | None = None) -> tuple[Metrics, Host]:
         (ONE, {"phase": Phase.BACKOFF, "in_flight": 3, "queue_depth": 7}),
         (TWO, {"phase": Phase.RUNNING, "ready": True, "in_flight": 2, "pid": os.getpid()}),
     ):
-        host.census[instance.pool].count(host.instances[instance], -1)
-        host.instances[instance] = replace(host.instances[instance], **changes)  # type: ignore[arg-type]
-        host.census[instance.pool].count(host.instances[instance], 1)
+        put(host, instance, **changes)
     host.operations["op-1"] = Operation(
         "op-1", "restart", Scope("emails"), OperationState.SUCCEEDED, 2, 2, 5.0, 9.0
     )
@@ -197,10 +217,30 @@ def test_every_report_is_counted_where_it_belongs(openmetrics: bool) -> None:
     assert not [key for key in found if "gone" in key]
 
 
+def test_who_is_on_a_rung_is_shown_with_its_times_and_nobody_else() -> None:
+    """On which rung, since when, until when; a hold has no end of its own, and who is off has no series."""
+    clock = Clock()
+    metrics, host = filled(clock)
+    since, until = clock() - 4.0, clock() + 21.0
+    put(host, TWO, phase=Phase.STOPPING, stop=stop_since(since), deadline=until, ready=False)
+    labels = '{pool="emails",instance="emails/1",stage="stage-1"}'
+    text = metrics.render()[0].decode()
+    assert f"pitboss_stage_seconds{labels} 4\n" in text.replace(" 4.0\n", " 4\n")
+    assert f"pitboss_stage_remaining_seconds{labels} 21\n" in text.replace(" 21.0\n", " 21\n")
+    put(host, TWO, deadline=None)
+    text = metrics.render()[0].decode()
+    assert f"pitboss_stage_seconds{labels}" in text
+    assert "pitboss_stage_remaining_seconds{" not in text
+    put(host, TWO, phase=Phase.STOPPED, stop=None)
+    assert "pitboss_stage_seconds{" not in metrics.render()[0].decode()
+
+
 @pytest.mark.parametrize("openmetrics", [False, True])
 def test_every_metric_of_the_table_has_series(openmetrics: bool) -> None:
     """The reference promises nothing that a scrape does not have, and a scrape has nothing else."""
-    body = filled()[0].render(openmetrics=openmetrics)[0].decode()
+    metrics, host = filled()
+    put(host, TWO, phase=Phase.STOPPING, stop=stop_since(0.0), deadline=9.0, ready=False)
+    body = metrics.render(openmetrics=openmetrics)[0].decode()
     parse = parse_openmetrics if openmetrics else parse_text
     families = {family.name: family for family in parse(body)}
     # Both parsers name a counter's family without its suffix.
