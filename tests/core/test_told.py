@@ -332,3 +332,13 @@ def test_more_time_to_drain() -> None:
     assert stopping.extended_seconds == 10
     assert book.instance("web/0").deadline == 40
     assert book
+
+
+def test_the_last_moment_of_a_deadline_is_the_last() -> None:
+    """Granted all that the deadline leaves, it is killed then: a signal at that moment would help nobody."""
+    stop, drain = StopPolicy((Stage(grace_seconds=30),)), DrainPolicy("SIGUSR1", window_seconds=30)
+    book = running(PoolPlan("web", drain=drain, stop=stop)) >> DrainRequested(wish("web"), 20)
+    book << "web/0 running > draining (drain, drain)" << "SIGUSR1 main web/0#1" << "accepted op1"
+    book >> Told(WEB, 1, extend_seconds=60) << "web/0 gets 7.5 s more"
+    book.until(25) << "web/0 climbs drain > kill (window-closed)"
+    assert book << "web/0 draining > stopping (window-closed, kill)" << "kill web/0#1"

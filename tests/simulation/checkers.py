@@ -370,7 +370,7 @@ class Rollouts(Checker):
     """Promise 7: a rollout takes down at most max_unavailable, and nobody once a replacement has failed."""
 
     def __init__(self) -> None:
-        self.replaced: dict[InstanceId, tuple[int, float]] = {}
+        self.replaced: dict[InstanceId, tuple[int, int]] = {}
         self.failed: dict[str, InstanceId] = {}
         self.known: dict[str, int] = {}
         self.proven: set[Name] = set()
@@ -384,7 +384,8 @@ class Rollouts(Checker):
         for effect in effects:
             match effect:
                 case Spawn(cause=Cause.RESTART):
-                    self.replaced[effect.instance] = (effect.generation, world.now)
+                    so_far = len(witness.restarts.get(effect.instance.pool, ()))
+                    self.replaced[effect.instance] = (effect.generation, so_far)
                 case Ended():
                     self._ended(world, effect)
                 case Moved(cause=Cause.RESTART) if (
@@ -414,7 +415,7 @@ class Rollouts(Checker):
     def _ended(self, world: "World", effect: Ended) -> None:
         """A replacement that ends before it has proven itself has failed, unless somebody wanted it away."""
         key, slot = effect.instance, world.witness.slots[effect.instance]
-        generation, at = self.replaced.get(key, (0, 0.0))
+        generation, restarts = self.replaced.get(key, (0, 0))
         pool = world.plan.pools[key.pool]
         if (
             generation != effect.record.generation
@@ -422,7 +423,7 @@ class Rollouts(Checker):
             or not self._is_covered(world, key)
         ):
             return
-        if at < max(since for _, since in world.witness.restarts[key.pool]):
+        if restarts != len(world.witness.restarts[key.pool]):
             # What an earlier restart brought is not a replacement of this one.
             return
         proven = (
@@ -441,13 +442,12 @@ class Rollouts(Checker):
         return False
 
     def _capacity(self, world: "World", key: InstanceId) -> None:
-        witness, rules = world.witness, world.plan.pools[key.pool].rollout
-        since = max(at for _, at in witness.restarts[key.pool])
+        rules = world.plan.pools[key.pool].rollout
         unready = [other for other in self._siblings(world, key) if self._is_missing(world, other)]
         proving = [
             other
             for other in self._siblings(world, key)
-            if other not in unready and self._is_proving(world, other, since)
+            if other not in unready and self._is_proving(world, other)
         ]
         taken = len({*unready, key, *proving})
         assert taken <= rules.max_unavailable, f"{key} goes down, unready {unready}, proving {proving}"
@@ -459,13 +459,14 @@ class Rollouts(Checker):
         slot = world.witness.slots[key]
         return slot.goal is Goal.UP and not slot.ready and not slot.finished
 
-    def _is_proving(self, world: "World", key: InstanceId, since: float) -> bool:
-        slot, (generation, at) = world.witness.slots[key], self.replaced.get(key, (0, -1.0))
+    def _is_proving(self, world: "World", key: InstanceId) -> bool:
+        slot, (generation, restarts) = world.witness.slots[key], self.replaced.get(key, (0, -1))
         wanted = world.plan.pools[key.pool].rollout.min_ready_seconds
         young = slot.ready_at is not None and world.now - slot.ready_at < wanted - EPSILON
         if (key, generation) in self.proven:
             return False
-        return slot.ready and slot.goal is Goal.UP and generation == slot.generation and at >= since and young
+        latest = generation == slot.generation and restarts == len(world.witness.restarts[key.pool])
+        return slot.ready and slot.goal is Goal.UP and latest and young
 
 
 class Patience(Checker):
