@@ -116,7 +116,7 @@ def test_a_failure_in_the_middle_blocks_only_those_who_need_it(daemon: Make, tmp
 def test_nobody_is_terminated_before_those_who_need_it_are_gone(
     daemon: Make, tmp_path: Path, verb: str
 ) -> None:
-    """Whichever way the whole host goes down; drains are told to everybody at once."""
+    """Whichever way the whole host goes down; and each is asked to drain before, once."""
     record = Record(tmp_path)
     drains = {"drain": {"signal": "SIGUSR1", "window": "60s"}, "environment": {"DRAINS": "1"}}
     one = daemon({"pools": diamond(record, **drains)})
@@ -134,7 +134,7 @@ def test_nobody_is_terminated_before_those_who_need_it_are_gone(
     assert one.wait_end() == 0
     assert_dependents_ended_first(record)
     assert len([word for word, *_ in record.lines() if word == "end"]) == 5
-    assert record.last("SIGUSR1", "db") < record.first("SIGTERM", "web"), "drains go to all at once"
+    assert len([word for word, *_ in record.lines() if word == "SIGUSR1"]) == 5
     assert not any(alive(pid) for pid in pids)
 
 
@@ -159,7 +159,7 @@ def test_a_stop_of_one_pool_leaves_its_dependents_alone(daemon: Make, tmp_path: 
 
 @pytest.mark.parametrize("hurry", ["SIGINT", "SIGTERM"])
 def test_a_second_signal_skips_the_drains(daemon: Make, tmp_path: Path, hurry: str) -> None:
-    """The drain would last ten minutes; the stages keep their order and their windows."""
+    """All drain at once, for ten minutes if need be; the stages keep their order and their windows."""
     record = Record(tmp_path)
     one = daemon(
         {
