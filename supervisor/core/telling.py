@@ -31,7 +31,8 @@ def hear(scene: Scene, instance: Instance, told: Told) -> Instance:
         status_text=instance.status_text if told.status is None else told.status,
         in_flight=instance.in_flight if told.in_flight is None else told.in_flight,
         queue_depth=instance.queue_depth if told.queue_depth is None else told.queue_depth,
-        said_drained=instance.said_drained or told.drained,
+        # Work that came after it said so takes it back: an old word must not end the next drain at once.
+        said_drained=told.drained or (instance.said_drained and not told.in_flight),
     )
     if told.extend_seconds is not None:
         instance = _extend(scene, instance, told.extend_seconds)

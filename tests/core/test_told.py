@@ -342,3 +342,14 @@ def test_the_last_moment_of_a_deadline_is_the_last() -> None:
     book >> Told(WEB, 1, extend_seconds=60) << "web/0 gets 7.5 s more"
     book.until(25) << "web/0 climbs drain > kill (window-closed)"
     assert book << "web/0 draining > stopping (window-closed, kill)" << "kill web/0#1"
+
+
+def test_work_that_came_since_takes_back_that_it_was_drained() -> None:
+    """What a worker said before it took work again does not end its next drain."""
+    drain = DrainPolicy("SIGUSR1", window_seconds=30)
+    book = running(PoolPlan("web", drain=drain)) >> Told(WEB, 1, drained=True) >> Told(WEB, 1, in_flight=5)
+    book >> DrainRequested(wish("web")) << "web/0 running > draining (drain, drain)"
+    book << "SIGUSR1 main web/0#1" << "accepted op1"
+    assert book.instance("web/0").waiting_for == "5 in flight"
+    book >> Told(WEB, 1, drained=True) << "web/0 climbs drain > stage-1 (drained)"
+    assert book << "web/0 draining > stopping (drained, stage-1)" << "SIGTERM main web/0#1"
