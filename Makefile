@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SEED ?= 1
 STEPS ?= 100000
+JOBS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint types fmt arch core sim soak cov bench docs dist clean
@@ -22,8 +23,8 @@ run: setup ## Run the demo: a web pool and a job queue under pitbossd, in the fo
 	@cat configs/demo/welcome.txt
 	@exec $(BIN)/pitbossd run configs/demo.yaml
 
-test: setup lint types cov ## Everything that CI runs
-	$(BIN)/python -m pytest
+test: setup lint types cov ## Everything that CI runs; most tests wait, so more run at once than there are cores
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: setup ## Style and formatting
 	$(BIN)/ruff check .

@@ -42,8 +42,8 @@ def run(launch: Launch, **options: object) -> tuple[ExitStatus, str]:
 def report(tmp_path: Path, **fields: object) -> dict[str, Any]:
     """What a worker with this launch finds itself to be."""
     tmp_path.chmod(0o777)
-    for parent in list(tmp_path.parents)[:3]:
-        if parent.name.startswith("pytest"):
+    for parent in tmp_path.parents:
+        if parent.name.startswith(("pytest", "popen")):
             parent.chmod(0o755)
     path = tmp_path / "report"
     launch = launch_of(PYTHON, "-I", "-S", str(WORKERS / "report.py"), str(path), **fields)
