@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from supervisor.core.exits import SIGNAL_NUMBERS
-from supervisor.manifest import model
+from supervisor.manifest.block import later_keys
 from supervisor.manifest.nodes import Node, key_place_of, place_of
 from supervisor.manifest.problems import Problems, dotted, found, quoted
 
@@ -116,10 +116,7 @@ def _message(error: ErrorDetails, block: type[BaseModel] | None, path: Path, pro
 
 
 def _is_later(block: type[BaseModel] | None, key: str) -> bool:
-    if block is None:
-        return False
-    name = "Pool" if block is model.Defaults else block.__name__
-    return key in model.LATER.get(name, frozenset())
+    return block is not None and key in later_keys(block)
 
 
 def _later(key: str, value: object) -> str:

@@ -7,8 +7,9 @@ mean beside each other is in `checks`.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
+from supervisor.manifest.block import Block
 from supervisor.manifest.fields import (
     POOL_NAME,
     Account,
@@ -35,14 +36,6 @@ from supervisor.manifest.fields import (
     url_to_request,
 )
 
-LATER = {
-    "Pool": frozenset({"sockets", "requires", "schedule"}),
-    "Rollout": frozenset({"max_surge", "on_failure"}),
-    "Limits": frozenset({"memory", "cpu", "pids"}),
-    "Control": frozenset({"tls", "tokens", "roles", "token_file", "certificate", "client_ca"}),
-}
-"""Keys that are understood and refused: what they promise is not kept yet."""
-
 MOST_INSTANCES = 1000
 """Instances of one pool."""
 
@@ -65,23 +58,6 @@ PresetName = Literal[
     "redis",
     "node",
 ]
-
-
-class Block(BaseModel):
-    """A mapping of known keys. A key whose value is null counts as not written."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, hide_input_in_errors=True
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, data: object) -> object:
-        if not isinstance(data, dict):
-            return data
-        known = {field.alias or name for name, field in cls.model_fields.items()}
-        known |= LATER.get("Pool" if cls is Defaults else cls.__name__, frozenset())
-        return {key: value for key, value in data.items() if value is not None or key not in known}
 
 
 class HttpRequest(Block):
