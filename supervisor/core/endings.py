@@ -54,7 +54,7 @@ def _who_skipped(stop: Stop | None) -> str:
     """The words that say on whose account SIGKILL came before its time; empty if it did not."""
     if stop is None or stop.forced is None or not stop.killed:
         return ""
-    return f" (windows skipped by {stop.forced})"
+    return f" (windows cut short by {stop.forced})"
 
 
 def _record(scene: Scene, instance: Instance, fact: Exited) -> ExitRecord:

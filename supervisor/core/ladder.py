@@ -33,7 +33,8 @@ def _first_moments(scene: Scene, instance: Instance, cause: Cause) -> tuple[Rung
     ready_at = instance.uptime_ready_at
     if instance.phase is not Phase.STARTING or ready_at is None or cause not in _WISHES:
         return ()
-    return (Rung(RungKind.SETTLE, min(ready_at - scene.now, scene.plan.min_uptime_seconds) * scene.scale),)
+    seconds = min(ready_at - scene.now, scene.plan.min_uptime_seconds)
+    return (_scaled(Rung(RungKind.SETTLE, seconds), scene.scale),)
 
 
 def rungs(plan: PoolPlan, *, drains: bool, holds: bool, scale: float = 1.0) -> tuple[Rung, ...]:
@@ -41,16 +42,22 @@ def rungs(plan: PoolPlan, *, drains: bool, holds: bool, scale: float = 1.0) -> t
     ladder: list[Rung] = []
     if drains and plan.drain is not None:
         if plan.drain.settle_seconds > 0:
-            ladder.append(Rung(RungKind.SETTLE, plan.drain.settle_seconds * scale))
-        ladder.append(Rung(RungKind.DRAIN, plan.drain.window_seconds * scale, signal=plan.drain.signal))
+            ladder.append(Rung(RungKind.SETTLE, plan.drain.settle_seconds))
+        ladder.append(Rung(RungKind.DRAIN, plan.drain.window_seconds, signal=plan.drain.signal))
     if holds:
         ladder.append(Rung(RungKind.HOLD, None))
     ladder.extend(
-        Rung(RungKind.STAGE, stage.grace_seconds * scale, number, stage.signal, stage.target)
+        Rung(RungKind.STAGE, stage.grace_seconds, number, stage.signal, stage.target)
         for number, stage in enumerate(plan.stop.stages, start=1)
     )
-    ladder.append(_KILL)
-    return tuple(ladder)
+    return (*(_scaled(rung, scale) for rung in ladder), _KILL)
+
+
+def _scaled(rung: Rung, scale: float) -> Rung:
+    """The rung with the share of its window that a deadline of the host leaves it."""
+    if scale >= 1.0 or not rung.window_seconds:
+        return rung
+    return replace(rung, window_seconds=rung.window_seconds * scale, cut=True)
 
 
 def begin(scene: Scene, instance: Instance, cause: Cause, *, drains: bool, detail: str = "") -> Instance:
@@ -70,6 +77,21 @@ def begin(scene: Scene, instance: Instance, cause: Cause, *, drains: bool, detai
     if not drains:
         instance = replace(instance, watchdog_at=None)
     return _stand_on(scene, instance, stop, cause, detail)
+
+
+def kill(scene: Scene, instance: Instance, cause: Cause, by: str) -> Instance:
+    """Go straight to the last rung: who asks for SIGKILL does not want the worker told anything first."""
+    instance = unready(scene, instance, f"stopping ({cause})")
+    stop = Stop(
+        cause,
+        (_KILL,),
+        scene.now,
+        scene.now,
+        stop_by=scene.stop_by,
+        forced=by,
+        request_id=instance.request_id,
+    )
+    return _stand_on(scene, replace(instance, uptime_ready_at=None), stop, cause, "")
 
 
 def sweep(scene: Scene, instance: Instance) -> Instance:
@@ -102,8 +124,8 @@ def main_gone(scene: Scene, instance: Instance) -> Instance:
 def _after_main(scene: Scene, rest: tuple[Rung, ...]) -> tuple[Rung, ...]:
     """The ladder for what a main process left behind: the stages for all that are left, or a sweep."""
     stages = tuple(rung for rung in rest if rung.kind is RungKind.STAGE and rung.target is Target.ALL)
-    sweeping = Rung(RungKind.SWEEP, SWEEP_SECONDS * scene.scale, signal="SIGTERM", target=Target.ALL)
-    return (_LINGER, *(stages or (sweeping,)), _KILL)
+    sweeping = Rung(RungKind.SWEEP, SWEEP_SECONDS, signal="SIGTERM", target=Target.ALL)
+    return (_LINGER, *(stages or (_scaled(sweeping, scene.scale),)), _KILL)
 
 
 def climb(scene: Scene, instance: Instance, outcome: str, cause: Cause = Cause.WINDOW_CLOSED) -> Instance:
@@ -111,6 +133,8 @@ def climb(scene: Scene, instance: Instance, outcome: str, cause: Cause = Cause.W
     stop = instance.stop
     assert stop is not None
     left, rest = stop.rungs[0], stop.rungs[1:]
+    if outcome == "window-closed" and left.cut:
+        stop = replace(stop, forced=stop.forced or "deadline")
     if outcome == "window-closed" and stop.stop_by is not None and scene.now >= stop.stop_by and rest:
         rest, stop = (_KILL,), replace(stop, forced=stop.forced or "deadline")
     if rest and rest[0].kind is RungKind.HOLD and not scene.held():
@@ -256,7 +280,8 @@ def refit(scene: Scene, instance: Instance) -> Instance:
     if current.kind is not RungKind.KILL:
         window = _cut(scene, instance, current).window_seconds
         cut = stop_by if window is None else min(stop_by, scene.now + window)
-        deadline = cut if deadline is None else min(deadline, cut)
+        if deadline is None or cut < deadline:
+            deadline, current = cut, replace(current, cut=True)
     if scene.has_dependents and current.kind in _BEFORE_STAGES and not _has_hold(rest):
         at = next(index for index, rung in enumerate(rest) if rung.kind not in _BEFORE_STAGES)
         rest = (*rest[:at], Rung(RungKind.HOLD, None), *rest[at:])
@@ -266,9 +291,9 @@ def refit(scene: Scene, instance: Instance) -> Instance:
 def _cut(scene: Scene, instance: Instance, rung: Rung) -> Rung:
     """The rung with the window that the deadline leaves it."""
     declared = _declared_seconds(scene.plan, instance, rung)
-    if declared is None or rung.window_seconds is None:
+    if declared is None or rung.window_seconds is None or declared * scene.scale >= rung.window_seconds:
         return rung
-    return replace(rung, window_seconds=min(rung.window_seconds, declared * scene.scale))
+    return replace(rung, window_seconds=declared * scene.scale, cut=True)
 
 
 def _declared_seconds(plan: PoolPlan, instance: Instance, rung: Rung) -> float | None:

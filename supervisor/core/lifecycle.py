@@ -101,6 +101,8 @@ def _readiness_awaited(scene: Scene) -> str:
 
 def leave(scene: Scene, instance: Instance, cause: Cause, urgency: Urgency = Urgency.NORMAL) -> Instance:
     """Take the process down for a wish; a stop under way is only ever sped up."""
+    if instance.phase in _UP and urgency is Urgency.KILL:
+        return ladder.kill(scene, instance, cause, "operator")
     if instance.phase in _UP:
         drains = urgency is Urgency.NORMAL and instance.phase is Phase.RUNNING
         instance = ladder.begin(scene, instance, cause, drains=drains)

@@ -31,13 +31,17 @@ class RungKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One step of a stop: what is sent, to whom, and for how long it may last (None: no bound of its own)."""
+    """One step of a stop: what is sent, to whom, and for how long it may last (None: no bound of its own).
+
+    `cut` says that a deadline of the host made its window shorter than the operator declared it.
+    """
 
     kind: RungKind
     window_seconds: float | None
     number: int = 0
     signal: str | None = None
     target: Target = Target.MAIN
+    cut: bool = False
 
     @property
     def name(self) -> str:
@@ -51,7 +55,7 @@ class Stop:
 
     `rungs[0]` is the current one. `extended_seconds` counts what the worker was granted in this stop.
     `stop_by` is when a deadline of the host sends it to the last rung; `forced` names who skipped
-    windows ("operator" or "deadline"). `idle_at` is when a silent worker counts as drained.
+    windows or cut them short ("operator" or "deadline"). `idle_at` is when a silent worker counts as drained.
     """
 
     cause: Cause

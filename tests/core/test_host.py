@@ -255,7 +255,7 @@ def test_a_second_signal_skips_drains_and_a_third_kills() -> None:
     book << "db/0 draining > stopping (stop, kill)" << "kill db/0#1"
     book << "web/0 climbs stage-1 > kill (hurried)" << "kill web/0#1" << "accepted op1"
     book >> Exited(named("web/0"), 1, ExitStatus(signal="SIGKILL"))
-    book << "web/0#1 ended clean (SIGKILL (windows skipped by operator), kill)"
+    book << "web/0#1 ended clean (SIGKILL (windows cut short by operator), kill)"
     assert book << "web/0 stopping > stopped (exit)"
 
 

@@ -179,7 +179,7 @@ def test_now_skips_the_drain_and_kill_skips_the_rest() -> None:
     book >> kill << "web/0 climbs stage-1 > kill (hurried)" << "kill web/0#1" << "accepted op2"
     book >> kill << "accepted op2"
     book >> Exited(WEB, 1, ExitStatus(signal="SIGKILL"))
-    book << "web/0#1 ended clean (SIGKILL (windows skipped by operator), kill)"
+    book << "web/0#1 ended clean (SIGKILL (windows cut short by operator), kill)"
     assert book << "web/0 stopping > stopped (exit)"
 
 
@@ -210,8 +210,30 @@ def test_a_deadline_that_is_past_kills_and_says_so() -> None:
     book << "web/0 draining > stopping (window-closed, kill)" << "kill web/0#1"
     book >> DrainRequested(wish("web", "op3"), deadline_seconds=0) << "accepted op1"
     book >> Exited(WEB, 1, ExitStatus(signal="SIGKILL"))
-    book << "web/0#1 ended clean (SIGKILL (windows skipped by deadline), kill)"
+    book << "web/0#1 ended clean (SIGKILL (windows cut short by deadline), kill)"
     assert book << "web/0 stopping > stopped (exit)"
+
+
+def test_a_window_that_a_deadline_cut_is_said_even_when_the_deadline_is_far() -> None:
+    """Two stages of 25 s and 5 s have 15 s: SIGKILL comes long before the declared end, and says for whom."""
+    book = running(PoolPlan("web")) >> ShutdownRequested(wish("", "op1"), deadline_seconds=20)
+    book << "web/0 running > stopping (shutdown, stage-1)" << "SIGTERM main web/0#1" << "accepted op1"
+    book.until(22.5) << "web/0 climbs stage-1 > stage-2 (window-closed)" << "SIGTERM all web/0#1"
+    book.until(25) << "web/0 climbs stage-2 > kill (window-closed)" << "kill web/0#1"
+    book >> Exited(WEB, 1, ExitStatus(signal="SIGKILL"))
+    book << "web/0#1 ended clean (SIGKILL (windows cut short by deadline), kill)"
+    assert book << "web/0 stopping > stopped (exit)" << "halt"
+
+
+def test_a_deadline_that_cuts_nothing_is_not_blamed() -> None:
+    """Every window was as declared: the worker had its time, and the record says no more than that."""
+    book = running(PoolPlan("web")) >> ShutdownRequested(wish("", "op1"), deadline_seconds=300)
+    book << "web/0 running > stopping (shutdown, stage-1)" << "SIGTERM main web/0#1" << "accepted op1"
+    book.until(35) << "SIGTERM all web/0#1"
+    book.until(40) << "kill web/0#1"
+    book >> Exited(WEB, 1, ExitStatus(signal="SIGKILL"))
+    book << "web/0#1 ended clean (SIGKILL, kill)"
+    assert book << "web/0 stopping > stopped (exit)" << "halt"
 
 
 def test_a_shutdown_makes_a_restart_wait_for_dependents() -> None:

@@ -309,13 +309,15 @@ def test_a_move_that_the_map_does_not_have_is_our_bug() -> None:
 
 
 def test_urgency_from_a_standing_start() -> None:
-    """`--now` on a running instance begins at its stages; `--kill` goes on to the last rung."""
+    """`--now` on a running instance begins at its stages; `--kill` sends nothing before SIGKILL."""
     plan = PoolPlan("web", drain=SETTLES)
     book = running(plan) >> StopRequested(wish("web"), Urgency.NOW)
     assert book << "web/0 running > stopping (stop, stage-1)" << "SIGTERM main web/0#1" << "accepted op1"
     book = running(plan) >> StopRequested(wish("web"), Urgency.KILL)
-    book << "web/0 running > stopping (stop, stage-1)" << "SIGTERM main web/0#1"
-    assert book << "web/0 climbs stage-1 > kill (hurried)" << "kill web/0#1" << "accepted op1"
+    assert book << "web/0 running > stopping (stop, kill)" << "kill web/0#1" << "accepted op1"
+    book >> Exited(WEB, 1, ExitStatus(signal="SIGKILL"))
+    book << "web/0#1 ended clean (SIGKILL (windows cut short by operator), kill)"
+    assert book << "web/0 stopping > stopped (exit)"
 
 
 def test_a_tick_before_its_time_does_nothing() -> None:

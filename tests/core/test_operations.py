@@ -65,8 +65,7 @@ def test_what_was_down_anyway_is_done_at_once() -> None:
 def test_a_stop_that_ends_stuck_has_failed() -> None:
     """The operation names the instance."""
     book = running(PoolPlan("web")) >> StopRequested(wish("web"), Urgency.KILL)
-    book << "web/0 running > stopping (stop, stage-1)" << "SIGTERM main web/0#1" << "kill web/0#1"
-    book << "accepted op1"
+    book << "web/0 running > stopping (stop, kill)" << "kill web/0#1" << "accepted op1"
     assert book.until(15) << "web/0 stopping > stuck (outlived-kill)"
     operation = book.host.operations["op1"]
     assert operation.state is OperationState.FAILED

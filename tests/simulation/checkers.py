@@ -27,7 +27,7 @@ from supervisor.core.effects import (
     Spawn,
     StopEnded,
 )
-from supervisor.core.events import Event, Exited, SignalRequested
+from supervisor.core.events import Event, Exited, OperatorWish, SignalRequested
 from supervisor.core.identity import InstanceId
 from supervisor.core.phases import HAS_PROCESS, LEGAL_MOVES, ON_THE_WAY_OUT, Goal, Phase
 from supervisor.core.plan import SWEEP_SECONDS, Kind, Readiness, Target
@@ -84,9 +84,12 @@ class KillIsLast(Checker):
         self.sent: dict[Name, list[tuple[float, Target, float]]] = {}
         self.drain_from: dict[Name, float] = {}
         self.early_kill: dict[Name, str] = {}
+        self.shortened: set[Name] = set()
         self.pending: dict[InstanceId, Phase] = {}
 
     def after(self, world: "World", event: Event, effects: Sequence[Effect]) -> None:
+        if isinstance(event, OperatorWish):
+            self._nobody_is_told_and_killed(effects)
         for effect in effects:
             match effect:
                 case Moved(source=Phase.RUNNING, target=Phase.DRAINING):
@@ -101,6 +104,12 @@ class KillIsLast(Checker):
                     self._ended(effect)
                 case _:
                     pass
+
+    def _nobody_is_told_and_killed(self, effects: Sequence[Effect]) -> None:
+        told = {one.instance for one in effects if isinstance(one, Signal)}
+        for effect in effects:
+            if isinstance(effect, Kill):
+                assert effect.instance not in told, f"{effect.instance} is told, and killed at once"
 
     def _tree(self, world: "World", name: Name) -> Tree:
         tree = world.kernel.tree(*name)
@@ -150,6 +159,8 @@ class KillIsLast(Checker):
                 return
             closed = world.now - at >= grace * slot.scale - EPSILON
             assert closed, f"{tree.instance}: its window of {grace} s was cut to {world.now - at:.3f} s"
+            if world.now - at < grace - EPSILON:
+                self.shortened.add((tree.instance, tree.generation))
         if kill:
             expected = len(tree.plan.stop.stages)
             if ended:
@@ -197,11 +208,13 @@ class KillIsLast(Checker):
                 self.early_kill[name] = "operator"
             if name not in self.early_kill:
                 raise
+        if name in self.shortened:
+            self.early_kill.setdefault(name, "deadline")
 
     def _ended(self, effect: Ended) -> None:
         by = self.early_kill.get((effect.instance, effect.record.generation))
         if by is not None:
-            said = "skipped by" in effect.record.detail
+            said = "cut short by" in effect.record.detail
             assert said, (
                 f"{effect.instance} was killed early by the {by}, its record says {effect.record.detail!r}"
             )

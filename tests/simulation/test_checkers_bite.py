@@ -24,6 +24,7 @@ from supervisor.core import (
     wishes,
 )
 from supervisor.core.effects import Kill
+from supervisor.core.events import Urgency
 from supervisor.core.phases import Phase
 from supervisor.core.state import Census
 from tests.simulation import checkers
@@ -83,6 +84,22 @@ def drain_skipped(patch: Patch) -> None:
 def record_is_silent(patch: Patch) -> None:
     """Nobody writes down who skipped windows."""
     patch.setattr(endings, "_who_skipped", lambda stop: "")
+
+
+def cut_is_silent(patch: Patch) -> None:
+    """A window that a deadline made shorter passes for the declared one."""
+    real = ladder._scaled
+    patch.setattr(ladder, "_scaled", lambda rung, scale: replace(real(rung, scale), cut=False))
+
+
+def told_before_it_is_killed(patch: Patch) -> None:
+    """A wish for SIGKILL begins at the first stage and hurries on from there."""
+
+    def kill(scene: Any, instance: Any, cause: Any, by: str) -> Any:
+        instance = ladder.begin(scene, instance, cause, drains=False)
+        return ladder.hurry(scene, instance, Urgency.KILL, by)
+
+    patch.setattr(ladder, "kill", kill)
 
 
 def windows_are_long(patch: Patch) -> None:
@@ -302,6 +319,8 @@ BITES: list[tuple[Callable[[Patch], None], set[type[checkers.Checker]]]] = [
     (kill_too_early, {checkers.KillIsLast}),
     (drain_skipped, {checkers.KillIsLast}),
     (record_is_silent, {checkers.KillIsLast}),
+    (cut_is_silent, {checkers.KillIsLast}),
+    (told_before_it_is_killed, {checkers.KillIsLast}),
     (windows_are_long, {checkers.StopEnds}),
     (endless_extensions, {checkers.StopEnds}),
     (shutdown_ignores_its_deadline, {checkers.StopEnds}),
