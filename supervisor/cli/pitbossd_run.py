@@ -5,6 +5,7 @@ can fail is tried before the first worker starts, so that a daemon that cannot r
 """
 
 import asyncio
+import faulthandler
 import fcntl
 import logging
 import os
@@ -38,10 +39,12 @@ from supervisor.runtime.nofile import raise_nofile
 from supervisor.runtime.notify import NotifySocketError, NotifySockets
 from supervisor.runtime.output import Output
 from supervisor.runtime.processes import Processes
+from supervisor.runtime.systemd import Systemd
 from supervisor.store.journal import Journal, JournalError
 from supervisor.telemetry.logs import configure
 from supervisor.telemetry.metrics import Metrics
 from supervisor.telemetry.move_log import MoveLog
+from supervisor.telemetry.status_line import status_line
 
 log = logging.getLogger("pitboss")
 
@@ -59,6 +62,8 @@ class CannotStartError(Exception):
 def run_daemon(manifest: Manifest, log_format: str, log_level: str) -> int:
     """Run until the host is shut down; the exit code. Raises `CannotStartError`."""
     configure(level=log_level, form=log_format)
+    # The watchdog of systemd ends a daemon that hangs with SIGABRT: where it hung goes to the log.
+    faulthandler.enable()
     raise_nofile()
     _prepare_directories(manifest)
     lock = _lock(manifest.runtime_directory / "pitbossd.lock")
@@ -145,6 +150,7 @@ class Daemon:
             log.warning("%s", warning)
         log.info("pitbossd %s runs %s as pid %d", __version__, self._manifest.path, os.getpid())
         self.engine.post(Booted())
+        self._systemd.ready(self.engine.host)
         halt = await self._halted
         await self._close()
         for stuck in halt.stuck:
@@ -179,6 +185,7 @@ class Daemon:
             faults=lambda: self.engine.faults,
             journal_failures=lambda: self._journal.failures,
         )
+        self._systemd = Systemd.above(describe=status_line, pulse=self._pulse)
         self.engine = Engine(
             host,
             {
@@ -190,7 +197,7 @@ class Daemon:
                 ReleaseBarrier: self._notify.release_barrier,
                 Halt: self._halt,
             },
-            [MoveLog(), self._metrics, self._journal.observe],
+            [MoveLog(), self._metrics, self._journal.observe, self._systemd.observe],
             before_tick=self._notify.poll,
             note_lateness=self._metrics.lag.note,
         )
@@ -235,6 +242,9 @@ class Daemon:
 
     def _post(self, event: Event) -> None:
         self.engine.post(event)
+
+    async def _pulse(self) -> None:
+        await self.engine.pulse()
 
     def _generation_of(self, instance: InstanceId) -> int | None:
         known = self.engine.host.instances.get(instance)
@@ -286,6 +296,7 @@ class Daemon:
         if reason is not None:
             log.error("cannot write the journal: %s", reason)
         await self._journal.close()
+        await self._systemd.close()
         self.engine.close()
         await self._checks.close()
         self._processes.close()

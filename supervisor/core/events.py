@@ -136,7 +136,8 @@ class CheckFailed:
 class Tick:
     """Time has passed; the earliest deadlines may be due, of which at most so many are handled.
 
-    A thousand deadlines that fall on one moment must not hold the loop.
+    A thousand deadlines that fall on one moment must not hold the loop. With 0 none is handled: such a
+    tick only shows that a step can be taken.
     """
 
     most: int = 32

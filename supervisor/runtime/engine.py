@@ -82,6 +82,10 @@ class Engine:
         self._work()
         return await answer
 
+    async def pulse(self) -> None:
+        """Return once an event that changes nothing was taken: never, while the engine takes none."""
+        await self.ask(Tick(0))
+
     async def changed(self, after: int) -> None:
         """Return as soon as the host's revision is greater than `after`."""
         while self.host.revision <= after:
@@ -127,7 +131,7 @@ class Engine:
         except Exception as error:
             self.faults += 1
             log.exception("cannot decide about %r: the event is dropped and supervision goes on", event)
-            if isinstance(event, Tick):
+            if isinstance(event, Tick) and event.most:
                 self._isolate(event, now)
             if answer is not None and not answer.done():
                 answer.set_exception(error)
