@@ -205,8 +205,7 @@ class Daemon:
             self,
             unix=manifest.control.unix,
             http=manifest.control.http,
-            metrics=lambda: self._metrics.render()[0],
-            metrics_content_type=self._metrics.render()[1],
+            metrics=lambda openmetrics: self._metrics.scrape(openmetrics=openmetrics),
             history=self._journal,
         )
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,17 @@ from supervisor.core.events import Scope
 from supervisor.core.identity import InstanceId
 
 REVISION_HEADER = "X-Pitboss-Revision"
+
+Scrape = Callable[[bool], tuple[str, Iterator[bytes]]]
+"""Given whether OpenMetrics is wanted: the content type and the text in pieces, some of them empty.
+
+After each the loop may turn; only one such iterator is under way at a time.
+"""
+
+
+def no_metrics(_openmetrics: bool) -> tuple[str, Iterator[bytes]]:
+    """The text of a control plane that nobody gave metrics."""
+    return "text/plain; version=0.0.4; charset=utf-8", iter(())
 
 
 class History(Protocol):
@@ -43,8 +54,7 @@ class Plane:
     replays: Replays
     gatekeeper: Gatekeeper
     clock: WallClock
-    metrics: Callable[[], bytes]
-    metrics_content_type: str
+    metrics: Scrape
     live: Callable[[], bool]
     history: History | None = None
 

@@ -37,13 +37,6 @@ async def health(call: Call) -> Response:
     return document_response(call.plane.renderer.health())
 
 
-async def metrics(call: Call) -> Response:
-    """What Prometheus scrapes."""
-    async with call.plane.renderer.gate():
-        body = call.plane.metrics()
-    return Response(body, headers={"Content-Type": call.plane.metrics_content_type})
-
-
 async def status(call: Call) -> Response:
     """The whole host."""
     await _change(call)

@@ -210,11 +210,11 @@ class Renderer:
                 pieces.append(",")
             fragment = self._fragment(snapshot.instances[InstanceId(pool.name, index)])
             pieces.append(fragment.text(snapshot.now))
-            await self._pause()
+            await self.pause()
         pieces.append("]}")
-        await self._pause()
+        await self.pause()
 
-    async def _pause(self) -> None:
+    async def pause(self) -> None:
         """Let the loop turn if it was held long enough. Only whoever holds the gate renders in slices."""
         if time.perf_counter() >= self._pause_at:
             await asyncio.sleep(0)

@@ -8,7 +8,7 @@ those whom `peers` lets operate.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from supervisor.control import reads, wishes
+from supervisor.control import reads, scraping, wishes
 from supervisor.control.plane import Endpoint
 
 
@@ -48,7 +48,7 @@ TABLE = (
     Row(
         "GET", "/health", _OPEN, reads.health, "How the host and each pool stand; the status follows /readyz."
     ),
-    Row("GET", "/metrics", _OPEN, reads.metrics, "Metrics for Prometheus."),
+    Row("GET", "/metrics", _OPEN, scraping.metrics, "Metrics for Prometheus, as text or as OpenMetrics."),
     Row("GET", "/v1/status", _READ, reads.status, "The whole host: every pool and instance."),
     Row("GET", "/v1/pools", _READ, reads.pools, "Every pool with its instances."),
     Row("GET", _POOL, _READ, reads.pool, "One pool with its instances."),

@@ -20,7 +20,7 @@ from supervisor.control import app
 from supervisor.control.clock import WallClock
 from supervisor.control.listeners import BACKLOG, ControlError, bind_tcp, bind_unix
 from supervisor.control.peers import Gatekeeper
-from supervisor.control.plane import History, Plane
+from supervisor.control.plane import History, Plane, Scrape, no_metrics
 from supervisor.control.port import EnginePort
 from supervisor.control.protocol import BoundedProtocol, Limits
 from supervisor.control.render import Renderer
@@ -46,7 +46,7 @@ class _Listener:
 class ControlServer:
     """Serves one engine over a unix socket and, if asked, over TCP. Make it inside the running loop.
 
-    `metrics` renders the metrics (its type is `metrics_content_type`), `live` answers `/livez`,
+    `metrics` renders the metrics, `live` answers `/livez`,
     `history` knows the operations of earlier lives. `started_at` is when the daemon began, in the
     engine's monotonic seconds; by default now.
     """
@@ -59,8 +59,7 @@ class ControlServer:
         version: str = __version__,
         unix_mode: int = 0o660,
         http: tuple[str, int] | None = None,
-        metrics: Callable[[], bytes] = bytes,
-        metrics_content_type: str = "text/plain; version=0.0.4; charset=utf-8",
+        metrics: Scrape = no_metrics,
         live: Callable[[], bool] = lambda: True,
         history: History | None = None,
         started_at: float | None = None,
@@ -79,7 +78,6 @@ class ControlServer:
             gatekeeper=Gatekeeper(unix),
             clock=WallClock(engine.now),
             metrics=metrics,
-            metrics_content_type=metrics_content_type,
             live=live,
             history=history,
         )

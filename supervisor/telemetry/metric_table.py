@@ -38,6 +38,7 @@ STARTS = (Cause.BOOT.value, Cause.START.value, Cause.RETRY.value, Cause.RESTART.
 STOPS = ("clean", "escalated", "killed", "stuck")
 TASKS = ("completed", "failed", "cancelled")
 CHECKS = (CheckKind.READINESS.value, CheckKind.LIVENESS.value, CheckKind.DRAIN.value)
+ROLLOUTS = ("succeeded", "halted", "aborted")
 OUTCOMES = ("exit", "drained", "window-closed", "hurried", "released", "cancelled", "stuck")
 
 CLOSED: Mapping[tuple[str, str], tuple[str, ...]] = {
@@ -46,6 +47,7 @@ CLOSED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("pitboss_exits_total", "class"): tuple(one.value for one in ExitClass),
     ("pitboss_stop_stage_seconds", "outcome"): OUTCOMES,
     ("pitboss_stops_total", "outcome"): STOPS,
+    ("pitboss_rollouts_total", "outcome"): ROLLOUTS,
     ("pitboss_tasks_total", "outcome"): TASKS,
     ("pitboss_probe_failures_total", "check"): CHECKS,
     ("pitboss_operation_seconds", "outcome"): tuple(one.value for one in OperationState if one.is_final),
@@ -76,6 +78,13 @@ TABLE: tuple[Metric, ...] = (
     Metric("pitboss_pool_instances", _G, "Instances of a pool by phase.", ("pool", "phase")),
     Metric("pitboss_pool_ready", _G, "Instances that may get work.", _POOL),
     Metric("pitboss_pool_wanted", _G, "Instances whose goal is up.", _POOL),
+    Metric(
+        "pitboss_pool_finished",
+        _G,
+        "Instances whose goal is up and that need not run: they ran to completion.",
+        _POOL,
+    ),
+    Metric("pitboss_pool_critical", _G, "1 when trouble of the pool turns /readyz.", _POOL),
     Metric("pitboss_instance_up", _G, "1 while the instance is ready.", _INSTANCE),
     Metric(
         "pitboss_starts_total",
@@ -121,6 +130,12 @@ TABLE: tuple[Metric, ...] = (
         "pitboss_stops_total",
         _C,
         "Stops that ended, by how: clean, escalated to a later stage, killed, stuck.",
+        ("pool", "outcome"),
+    ),
+    Metric(
+        "pitboss_rollouts_total",
+        _C,
+        "Rollouts that ended: all replaced, halted at a replacement that failed, or aborted.",
         ("pool", "outcome"),
     ),
     Metric("pitboss_leftovers_total", _C, "Processes that main processes left behind.", _POOL),
@@ -185,3 +200,12 @@ TABLE: tuple[Metric, ...] = (
     Metric("process_open_fds", _G, "Descriptors the daemon holds open."),
     Metric("process_max_fds", _G, "Descriptors the daemon may hold open."),
 )
+
+BEGUN = tuple(
+    metric.name
+    for metric in TABLE
+    if metric.labels[:1] == ("pool",)
+    and (metric.kind is _C or metric.name == "pitboss_start_seconds")
+    and "instance" not in metric.labels
+)
+"""What every pool has from the start, at 0: its counters, and the histogram that each of them will fill."""

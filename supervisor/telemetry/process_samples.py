@@ -41,7 +41,7 @@ def read_stat(pid: int | str) -> list[bytes]:
 class Sampler:
     """The latest figures of the main processes: `samples` maps an instance to CPU seconds and bytes.
 
-    `lag` is told how long each slice waited for its turn of the loop.
+    `lag` is told how long each slice waited for its turn of the loop, and each scrape one turn at least.
     """
 
     def __init__(
@@ -67,6 +67,8 @@ class Sampler:
         previous scrape, because the rest is read in the turns of the loop that follow.
         """
         now = self._clock()
+        with suppress(RuntimeError):
+            asyncio.get_running_loop().call_soon(self._note_turn, now)
         if self._reading or now - self._began_at < PASS_SECONDS:
             return
         self._began_at = now
@@ -74,6 +76,9 @@ class Sampler:
         self._reading = True
         self._left = iter(tuple(self._main_pids().items()))
         self._slice()
+
+    def _note_turn(self, asked_at: float) -> None:
+        self._lag(self._clock() - asked_at)
 
     def _next_turn(self) -> None:
         self._lag(self._clock() - self._asked_at)

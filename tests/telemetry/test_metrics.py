@@ -48,13 +48,15 @@ from supervisor.core.state import (
     Rung,
     RungKind,
     Shutdown,
+    StepState,
     Stop,
     create,
 )
 from supervisor.telemetry.exposition import Family, Histogram, escaped, number
+from supervisor.telemetry.lag import WINDOW_SECONDS, Lag
 from supervisor.telemetry.log_forms import HumanForm, JournalForm, JsonForm
 from supervisor.telemetry.metric_table import CLOSED, TABLE, Kind, Metric
-from supervisor.telemetry.metrics import CHUNK_BYTES, COUNTED_OPERATIONS, LAG_WINDOW_SECONDS, Lag, Metrics
+from supervisor.telemetry.metrics import COUNTED_OPERATIONS, Metrics
 from supervisor.telemetry.move_log import MoveLog
 from supervisor.telemetry.process_samples import (
     PASS_SECONDS,
@@ -373,6 +375,53 @@ def test_an_operation_is_counted_once() -> None:
     assert samples(metrics)["pitboss_operation_seconds_count", "stop", "failed"] == COUNTED_OPERATIONS + 50
 
 
+def rollout(host: Host, state: OperationState, **steps: str) -> None:
+    """A restart of the whole host that has ended, with these steps."""
+    name = f"op-{len(host.steps) + 10}"
+    host.operations[name] = Operation(name, "restart", Scope(), state, 0, len(steps), 5.0, 6.0)
+    host.steps[name] = {InstanceId(pool, 0): StepState(step) for pool, step in steps.items()}
+
+
+def test_a_rollout_is_counted_for_each_pool_by_what_became_of_it() -> None:
+    """Halted is the pool whose replacement failed; those it left untouched are aborted; no progress halts."""
+    metrics, host = filled()
+    rollout(host, OperationState.SUCCEEDED, emails="done", web="aborted", gone="done")
+    rollout(host, OperationState.FAILED, emails="failed", web="aborted")
+    rollout(host, OperationState.FAILED, emails="failed", web="done")
+    rollout(host, OperationState.FAILED, emails="aborted")
+    rollout(host, OperationState.ABORTED, emails="aborted", web="done")
+    metrics([OperationChanged(name) for name in host.operations], host, 11.0)
+    found = samples(metrics)
+    counts = {key[1:]: value for key, value in found.items() if key[0] == "pitboss_rollouts_total"}
+    assert counts == {
+        ("emails", "succeeded"): 1, ("emails", "halted"): 3, ("emails", "aborted"): 1,
+        ("web", "succeeded"): 3, ("web", "halted"): 0, ("web", "aborted"): 1,
+    }  # fmt: skip
+
+
+def test_a_pool_that_ran_to_completion_is_not_short_of_anything() -> None:
+    """Ready + finished is what wanted is compared with; whether the pool is critical is told too."""
+    metrics, host = filled()
+    put(host, InstanceId("web", 0), phase=Phase.STOPPED, finished=True)
+    found = samples(metrics)
+    assert [found[f"pitboss_pool_{name}", "web"] for name in ("wanted", "ready", "finished", "critical")] == [
+        1,
+        0,
+        1,
+        1,
+    ]
+
+
+async def test_each_scrape_tells_how_late_the_loop_is() -> None:
+    """A host without timers due and with few instances has no other witness."""
+    clock = Clock()
+    metrics, _ = filled(clock)
+    metrics.render()
+    clock.now += 0.25
+    await asyncio.sleep(0)
+    assert samples(metrics)["pitboss_daemon_loop_lag_seconds",] == 0.25
+
+
 def test_dropped_messages_only_ever_grow() -> None:
     """The count of a pool survives the socket of an instance being made anew."""
     drops = {ONE: 5}
@@ -438,23 +487,53 @@ def test_an_unchanged_family_is_not_rendered_again() -> None:
     assert family.text() == b'x_total{a="b"} 1.5\n'
 
 
-def test_chunks_are_of_one_moment() -> None:
-    """A slow reader gets the state as of its request, whole, in bounded pieces."""
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_a_scrape_is_sound_whatever_happens_between_its_pieces(openmetrics: bool) -> None:
+    """Instances move, tasks end and pools go while the text is made: it is parsed all the same.
+
+    No histogram is torn, and the work is done in steps: several for a thousand instances.
+    """
     metrics = Metrics(version="1", clock=Clock())
-    host = make_host(2000)
+    host = make_host(1000)
     metrics([], host, 0.0)
-    whole, _ = metrics.render()
-    pieces = metrics.chunks()
-    got = [next(pieces)]
-    for index in range(100):
-        metrics([Moved(InstanceId("emails", index), 1, Phase.PENDING, Phase.STARTING, Cause.BOOT)], host, 1.0)
-        host.instances[InstanceId("emails", index)] = replace(host.instances[ONE], ready=True)
-    metrics.render()
-    got.extend(pieces)
-    assert len(got) > 3
-    assert all(CHUNK_BYTES <= len(piece) < 2 * CHUNK_BYTES for piece in got[:-1])
-    stable = [line for line in whole.splitlines() if line.startswith(b"pitboss_")]
-    assert [line for line in b"".join(got).splitlines() if line.startswith(b"pitboss_")] == stable
+    _, pieces = metrics.scrape(openmetrics=openmetrics)
+    got = []
+    for turn, piece in enumerate(pieces):
+        got.append(piece)
+        key = InstanceId("emails", turn)
+        reports: list[Report] = [Moved(key, 1, Phase.PENDING, Phase.STARTING, Cause.BOOT)]
+        reports += [TasksReported(key, 1, 0, 0, (0.3, 7.0)), ReadyChanged(key, 1, True, "", 0.2)]
+        if "web" in host.pools and turn > 20:
+            host.plan = replace(host.plan, pools={"emails": host.plan.pools["emails"]})
+            del host.pools["web"], host.census["web"], host.instances[InstanceId("web", 0)]
+        metrics(reports, host, 1.0)
+    assert sum(not piece for piece in got) > 5
+    parse = parse_openmetrics if openmetrics else parse_text
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in parse(b"".join(got).decode())
+        for sample in family.samples
+    }
+    assert len([key for key in found if key[0] == "pitboss_instance_up"]) == 1000
+    for name in ("pitboss_task_seconds", "pitboss_start_seconds"):
+        for labels in [one[1:] for one in found if one[0] == f"{name}_count"]:
+            assert found[f"{name}_count", *labels] == found[f"{name}_bucket", *labels, "+Inf"]
+    after = samples(metrics)
+    assert after["pitboss_tasks_total", "emails", "completed"] == len(got)
+    assert not [key for key in after if "web" in key]
+
+
+def test_a_scrape_that_is_dropped_half_way_does_no_harm() -> None:
+    """The client of one scrape has left; the next one is whole."""
+    metrics, _ = filled()
+    whole = samples(filled()[0])
+    for length in range(0, 40, 3):
+        _, pieces = metrics.scrape()
+        for _ in zip(range(length), pieces, strict=False):
+            pass
+    assert {key for key in samples(metrics) if key[0].startswith("pitboss")} == {
+        key for key in whole if key[0].startswith("pitboss")
+    }
 
 
 # ── samples of processes ─────────────────────────────────────────────────────────────────────────
@@ -512,7 +591,7 @@ async def test_many_processes_are_read_in_slices() -> None:
     sampler.scraped()
     assert len(sampler._fresh) == SLICE
     await async_eventually(lambda: len(sampler.samples) == len(pids))
-    assert len(lags) == 3
+    assert len(lags) == 3 + 2, "each slice that waited, and each scrape"
     del pids[InstanceId("many", 0)]
     sampler.scraped()
     assert len(sampler.samples) == 3 * SLICE + 1, "a second scrape at once reads nothing"
@@ -544,12 +623,12 @@ def test_the_lag_is_forgotten_after_a_while() -> None:
     lag = Lag(clock)
     lag.note(0.5)
     lag.note(0.2)
-    clock.now += LAG_WINDOW_SECONDS / 2
+    clock.now += WINDOW_SECONDS / 2
     assert lag.longest() == 0.5
     lag.note(0.1)
-    clock.now += LAG_WINDOW_SECONDS / 2
+    clock.now += WINDOW_SECONDS / 2
     assert lag.longest() == 0.1
-    clock.now += LAG_WINDOW_SECONDS
+    clock.now += WINDOW_SECONDS
     assert lag.longest() == 0.0
 
 
