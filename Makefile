@@ -4,10 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 SEED ?= 1
 STEPS ?= 100000
+EXAMPLES ?= 200
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types fmt arch core sim soak cov bench docs dist clean
+.PHONY: help setup run test lint types fmt arch core sim soak fuzz cov bench docs dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +49,9 @@ sim: setup ## Replay one simulated host: make sim SEED=42
 
 soak: setup ## Many simulated hosts: make soak STEPS=1000000
 	$(BIN)/python -m tests.simulation --steps $(STEPS)
+
+fuzz: setup ## Made-up requests, datagrams and manifests by the thousand: make fuzz EXAMPLES=2000
+	FUZZ_REQUESTS=$(EXAMPLES) $(BIN)/python -m pytest -q -n 2 tests/e2e/test_described_api.py
 
 cov: setup ## Branch coverage; the bar is for what decides
 	$(BIN)/coverage run -m pytest -q tests/core

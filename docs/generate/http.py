@@ -29,7 +29,8 @@ _INTRODUCTION = """\
 # HTTP reference
 
 `pitbossd` serves HTTP/1.1 and JSON on a unix socket and, if the manifest has `control.http`, on TCP.
-`pitbossctl` uses nothing else: whatever it does, `curl` can do.
+`pitbossctl` uses nothing else: whatever it does, `curl` can do. `GET /openapi.json` describes all of it for
+programs, in OpenAPI 3.1.
 
 ```console
 $ curl --unix-socket /run/pitboss/control.sock http://pitboss/v1/status

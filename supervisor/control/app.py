@@ -24,6 +24,7 @@ from supervisor.control.routes import TABLE, Access, Row
 log = logging.getLogger(__name__)
 
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
+_OPEN_PATHS = tuple(row.path for row in TABLE if row.access is Access.OPEN)
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1", "ip6-localhost"})
 
 
@@ -148,7 +149,7 @@ def _bug() -> Problem:
 def _unix_only() -> Problem:
     return Problem(
         "not-permitted",
-        "this listener serves only /livez, /readyz, /health and /metrics",
+        "this listener serves only " + ", ".join(_OPEN_PATHS),
         "use the unix socket for everything else",
     )
 

@@ -69,6 +69,32 @@ def signal(value: object) -> str:
     return name
 
 
+def _signal_pattern() -> str:
+    """What `signal` takes, in the regular expressions of JSON Schema, which have no flag for case."""
+
+    def either_case(word: str) -> str:
+        return "".join(f"[{one}{one.lower()}]" if one.isalpha() else one for one in word)
+
+    names = "|".join(either_case(name.removeprefix("SIG")) for name in SIGNAL_NUMBERS)
+    return f"^(?:{either_case('SIG')})?(?:{names})$"
+
+
+SCHEMAS: Mapping[Field, Mapping[str, object]] = {
+    boolean: {"type": "boolean"},
+    seconds: {"type": "number", "minimum": 0, "maximum": MAX_DEADLINE_SECONDS},
+    urgency: {"type": "string", "enum": [*Urgency]},
+    target: {"type": "string", "enum": [*Target]},
+    signal: {"type": "string", "anyOf": [{"enum": [*SIGNAL_NUMBERS]}, {"pattern": _signal_pattern()}]},
+}
+"""What each field takes, as JSON Schema."""
+
+QUERY_SCHEMAS: Mapping[str, Mapping[str, object]] = {
+    "after": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
+    "wait": {"type": "number", "minimum": 0},
+}
+"""What each word of a query takes; more than `MAX_WAIT_SECONDS` of `wait` is taken as that much."""
+
+
 async def read_body(
     request: Request, fields: Mapping[str, Field], required: str | None = None
 ) -> dict[str, object]:

@@ -15,7 +15,6 @@ from supervisor.control.port import EnginePort
 from supervisor.control.problems import Problem, nearest, shown
 from supervisor.control.render import Document, Renderer
 from supervisor.control.replays import Replays
-from supervisor.control.shapes import Json
 from supervisor.control.waiting import WaitingRoom
 from supervisor.core.events import Scope
 from supervisor.core.identity import InstanceId
@@ -56,6 +55,7 @@ class Plane:
     clock: WallClock
     metrics: Scrape
     live: Callable[[], bool]
+    description: Callable[[], bytes]
     history: History | None = None
 
 
@@ -103,7 +103,9 @@ class Call:
 Endpoint = Callable[[Call], Awaitable[Response]]
 
 
-def json_response(body: Json, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(
+    body: Mapping[str, object], status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """A response with a JSON body."""
     return Response(json.dumps(body).encode(), status, headers, "application/json")
 

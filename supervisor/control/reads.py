@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
-from supervisor.control import shapes
+from supervisor.control import documents, shapes
 from supervisor.control.bodies import MAX_WAIT_SECONDS, read_after, read_wait
+from supervisor.control.documents import Json
 from supervisor.control.plane import Call, Plane, document_response, json_response
 from supervisor.control.problems import Problem, shown
-from supervisor.control.shapes import Json
 from supervisor.core.state import Operation
 
 LISTED_OPERATIONS = 200
@@ -35,6 +35,13 @@ async def readyz(call: Call) -> Response:
 async def health(call: Call) -> Response:
     """How each pool stands, and why."""
     return document_response(call.plane.renderer.health())
+
+
+async def openapi(call: Call) -> Response:
+    """What there is, for programs."""
+    async with call.plane.renderer.gate():
+        body = call.plane.description()
+    return Response(body, headers={"Content-Type": "application/json"})
 
 
 async def status(call: Call) -> Response:
@@ -69,7 +76,9 @@ async def operations(call: Call) -> Response:
     past = [] if plane.history is None else await plane.history.recent_operations(LISTED_OPERATIONS)
     async with plane.renderer.gate():
         known = plane.engine.host.operations
-        listed = [shapes.operation_shape(operation, plane.clock) for operation in known.values()]
+        listed: list[Mapping[str, object]] = [
+            shapes.operation_shape(operation, plane.clock) for operation in known.values()
+        ]
         listed += [_without_steps(one) for one in past if one["id"] not in known]
         listed.sort(key=lambda one: (str(one["started_at"]), str(one["id"])), reverse=True)
         return json_response({"operations": listed[:LISTED_OPERATIONS]})
@@ -103,15 +112,15 @@ def unknown_operation(wanted: str) -> Problem:
     )
 
 
-async def live_operation(plane: Plane, operation: Operation) -> Json:
+async def live_operation(plane: Plane, operation: Operation) -> documents.Operation:
     """An operation of this life of the daemon, with its steps."""
     steps = plane.engine.host.steps.get(operation.id, {})
     if len(steps) <= LARGE_OPERATION_STEPS:
-        return shapes.operation_shape(operation, plane.clock) | {"steps": shapes.steps_shape(steps)}
+        return {**shapes.operation_shape(operation, plane.clock), "steps": shapes.steps_shape(steps)}
     async with plane.renderer.gate():
         current = plane.engine.host.operations.get(operation.id, operation)
         steps = plane.engine.host.steps.get(operation.id, {})
-        return shapes.operation_shape(current, plane.clock) | {"steps": shapes.steps_shape(steps)}
+        return {**shapes.operation_shape(current, plane.clock), "steps": shapes.steps_shape(steps)}
 
 
 def _is_over(plane: Plane, operation: str) -> bool:

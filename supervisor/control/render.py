@@ -11,13 +11,13 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from supervisor.control import shapes
+from supervisor.control import documents, shapes
+from supervisor.control.documents import Age
 from supervisor.control.port import EnginePort
-from supervisor.control.shapes import Age, Json
 from supervisor.core.health import PoolHealth, host_reasons, pool_health
 from supervisor.core.identity import InstanceId
 from supervisor.core.state import Instance, Pool
@@ -147,22 +147,24 @@ class Renderer:
 
     def _render_readiness(self) -> Document:
         reasons = self.reasons()
-        body = json.dumps({"ready": not reasons, "reasons": reasons}).encode()
+        readyz: documents.Readyz = {"ready": not reasons, "reasons": list(reasons)}
+        body = json.dumps(readyz).encode()
         return Document(self._engine.host.revision, body, 503 if reasons else 200)
 
     def _render_health(self) -> Document:
         host, reasons = self._engine.host, self.reasons()
         healths = [(pool, pool_health(host, name)) for name, pool in host.pools.items()]
+        status: documents.HostStatus = "degraded"
         if host.shutdown is not None:
             status = "shutting-down"
         elif reasons:
             status = "unhealthy"
-        else:
-            status = "healthy" if all(health.ok for _, health in healths) else "degraded"
-        body: Json = {
+        elif all(health.ok for _, health in healths):
+            status = "healthy"
+        body: documents.Health = {
             "status": status,
             "ready": not reasons,
-            "reasons": reasons,
+            "reasons": list(reasons),
             "pools": [shapes.pool_health_shape(pool, health) for pool, health in healths],
         }
         return Document(host.revision, json.dumps(body).encode(), 503 if reasons else 200)
@@ -191,7 +193,7 @@ class Renderer:
         await self._pool_text(pieces, {"revision": snapshot.revision}, pool, health, snapshot)
         return Document(snapshot.revision, "".join(pieces).encode("ascii"))
 
-    async def _with_pools(self, head: Json, snapshot: _Snapshot) -> Document:
+    async def _with_pools(self, head: Mapping[str, object], snapshot: _Snapshot) -> Document:
         pieces = [json.dumps(head)[:-1], ',"pools":[']
         for number, (pool, health) in enumerate(snapshot.pools):
             if number:
@@ -201,9 +203,14 @@ class Renderer:
         return Document(snapshot.revision, "".join(pieces).encode("ascii"))
 
     async def _pool_text(
-        self, pieces: list[str], head: Json, pool: Pool, health: PoolHealth, snapshot: _Snapshot
+        self,
+        pieces: list[str],
+        head: Mapping[str, object],
+        pool: Pool,
+        health: PoolHealth,
+        snapshot: _Snapshot,
     ) -> None:
-        pieces.append(json.dumps(head | shapes.pool_shape(pool, health))[:-1])
+        pieces.append(json.dumps({**head, **shapes.pool_shape(pool, health)})[:-1])
         pieces.append(',"instances":[')
         for index in range(pool.plan.instances):
             if index:

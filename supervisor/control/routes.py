@@ -49,6 +49,7 @@ TABLE = (
         "GET", "/health", _OPEN, reads.health, "How the host and each pool stand; the status follows /readyz."
     ),
     Row("GET", "/metrics", _OPEN, scraping.metrics, "Metrics for Prometheus, as text or as OpenMetrics."),
+    Row("GET", "/openapi.json", _OPEN, reads.openapi, "This API, described in OpenAPI 3.1."),
     Row("GET", "/v1/status", _READ, reads.status, "The whole host: every pool and instance."),
     Row("GET", "/v1/pools", _READ, reads.pools, "Every pool with its instances."),
     Row("GET", _POOL, _READ, reads.pool, "One pool with its instances."),

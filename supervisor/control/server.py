@@ -10,13 +10,14 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from supervisor import __version__
-from supervisor.control import app
+from supervisor.control import app, openapi
 from supervisor.control.clock import WallClock
 from supervisor.control.listeners import BACKLOG, ControlError, bind_tcp, bind_unix
 from supervisor.control.peers import Gatekeeper
@@ -79,6 +80,7 @@ class ControlServer:
             clock=WallClock(engine.now),
             metrics=metrics,
             live=live,
+            description=cache(lambda: openapi.render(version)),
             history=history,
         )
         self._config = Config(

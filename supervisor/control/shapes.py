@@ -1,30 +1,21 @@
-"""The JSON shapes of instances, pools and operations; a client relies on every name here.
+"""The JSON shapes of instances, pools and operations, from values of the core.
 
 Pure functions of values of the core. Ages are not in them: an `Age` marks where one goes, so that
 the rest can be kept as text for as long as the instance is the same value; see `render`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from supervisor.control import documents
 from supervisor.control.clock import WallClock
+from supervisor.control.documents import Age
 from supervisor.core.exits import ExitRecord
 from supervisor.core.health import PoolHealth
 from supervisor.core.identity import InstanceId
 from supervisor.core.state import Host, Instance, Operation, Pool, Rollout, Shutdown, StepState
 
-Json = dict[str, object]
 
-
-@dataclass(frozen=True, slots=True)
-class Age:
-    """Seconds since a moment, or (`left`) until it; never below 0."""
-
-    moment: float
-    left: bool = False
-
-
-def instance_shape(instance: Instance) -> Json:
+def instance_shape(instance: Instance) -> documents.Instance:
     """One instance, with an `Age` for each number that changes by itself."""
     stop, rung = instance.stop, instance.rung
     uptime = instance.started_at if instance.has_process else None
@@ -53,7 +44,7 @@ def instance_shape(instance: Instance) -> Json:
     }
 
 
-def exit_shape(record: ExitRecord) -> Json:
+def exit_shape(record: ExitRecord) -> documents.LastExit:
     """The ending of one generation."""
     return {
         "generation": record.generation,
@@ -67,7 +58,9 @@ def exit_shape(record: ExitRecord) -> Json:
     }
 
 
-def host_shape(host: Host, reasons: Sequence[str], version: str, uptime_seconds: float, now: float) -> Json:
+def host_shape(
+    host: Host, reasons: Sequence[str], version: str, uptime_seconds: float, now: float
+) -> documents.HostHead:
     """The host without its pools. Its name is the manifest's."""
     return {
         "name": host.plan.name,
@@ -81,7 +74,7 @@ def host_shape(host: Host, reasons: Sequence[str], version: str, uptime_seconds:
     }
 
 
-def shutdown_shape(shutdown: Shutdown, now: float) -> Json:
+def shutdown_shape(shutdown: Shutdown, now: float) -> documents.Shutdown:
     """How long the host may still take, and the operation that tracks its end."""
     return {
         "deadline_seconds": round(max(0.0, shutdown.deadline - now), 1),
@@ -89,7 +82,7 @@ def shutdown_shape(shutdown: Shutdown, now: float) -> Json:
     }
 
 
-def pool_shape(pool: Pool, health: PoolHealth) -> Json:
+def pool_shape(pool: Pool, health: PoolHealth) -> documents.PoolHead:
     """One pool without its instances."""
     return {
         "name": pool.name,
@@ -106,7 +99,7 @@ def pool_shape(pool: Pool, health: PoolHealth) -> Json:
     }
 
 
-def rollout_shape(rollout: Rollout) -> Json:
+def rollout_shape(rollout: Rollout) -> documents.Rollout:
     """How far a pool is on its way from old generations to new ones."""
     return {
         "operation": rollout.operation,
@@ -116,7 +109,7 @@ def rollout_shape(rollout: Rollout) -> Json:
     }
 
 
-def pool_health_shape(pool: Pool, health: PoolHealth) -> Json:
+def pool_health_shape(pool: Pool, health: PoolHealth) -> documents.PoolHealth:
     """One pool as `/health` shows it."""
     return {
         "name": pool.name,
@@ -128,7 +121,7 @@ def pool_health_shape(pool: Pool, health: PoolHealth) -> Json:
     }
 
 
-def operation_shape(operation: Operation, clock: WallClock) -> Json:
+def operation_shape(operation: Operation, clock: WallClock) -> documents.OperationHead:
     """An operation without its steps."""
     return {
         "id": operation.id,
@@ -145,7 +138,7 @@ def operation_shape(operation: Operation, clock: WallClock) -> Json:
     }
 
 
-def steps_shape(steps: Mapping[InstanceId, StepState]) -> list[Json]:
+def steps_shape(steps: Mapping[InstanceId, StepState]) -> list[documents.Step]:
     """What each instance of an operation has to do with it."""
     return [
         {"instance": str(instance), "state": step.state, "detail": step.detail}

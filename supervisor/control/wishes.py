@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from starlette.responses import Response
 
-from supervisor.control import bodies
+from supervisor.control import bodies, documents
 from supervisor.control.bodies import Field
 from supervisor.control.identifiers import new_operation_id
 from supervisor.control.plane import Call, json_response
@@ -40,29 +40,37 @@ from supervisor.core.plan import Target
 
 log = logging.getLogger(__name__)
 
-_KEY = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
+KEY = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
 
 Body = Mapping[str, object]
 
 
+BODIES: Mapping[str, Mapping[str, Field]] = {
+    "drain": {"deadline_seconds": bodies.seconds},
+    "restart": {"only_failed": bodies.boolean},
+    "stop": {"urgency": bodies.urgency},
+    "signal": {"signal": bodies.signal, "target": bodies.target},
+    "shutdown": {"urgency": bodies.urgency, "deadline_seconds": bodies.seconds},
+}
+"""The fields that the body of each verb may have; none for the others."""
+
+REQUIRED: Mapping[str, str] = {"signal": "signal"}
+"""The field without which a verb means nothing."""
+
+
 async def drain(call: Call) -> Response:
     """Finish what you hold, take nothing new, and stay away until resumed."""
-    return await _wish(
-        call,
-        "drain",
-        {"deadline_seconds": bodies.seconds},
-        lambda wish, body: DrainRequested(wish, _deadline(body)),
-    )
+    return await _wish(call, "drain", lambda wish, body: DrainRequested(wish, _deadline(body)))
 
 
 async def resume(call: Call) -> Response:
     """Up again after a drain or a stop."""
-    return await _wish(call, "resume", {}, lambda wish, _: ResumeRequested(wish))
+    return await _wish(call, "resume", lambda wish, _: ResumeRequested(wish))
 
 
 async def start(call: Call) -> Response:
     """Up again after a stop, or at once instead of after a backoff."""
-    return await _wish(call, "start", {}, lambda wish, _: StartRequested(wish))
+    return await _wish(call, "start", lambda wish, _: StartRequested(wish))
 
 
 async def restart(call: Call) -> Response:
@@ -70,16 +78,13 @@ async def restart(call: Call) -> Response:
     return await _wish(
         call,
         "restart",
-        {"only_failed": bodies.boolean},
         lambda wish, body: RestartRequested(wish, only_failed=bool(body.get("only_failed", False))),
     )
 
 
 async def stop(call: Call) -> Response:
     """Down, and stay down."""
-    return await _wish(
-        call, "stop", {"urgency": bodies.urgency}, lambda wish, body: StopRequested(wish, _urgency(body))
-    )
+    return await _wish(call, "stop", lambda wish, body: StopRequested(wish, _urgency(body)))
 
 
 async def signal(call: Call) -> Response:
@@ -87,17 +92,13 @@ async def signal(call: Call) -> Response:
     return await _wish(
         call,
         "signal",
-        {"signal": bodies.signal, "target": bodies.target},
         lambda wish, body: SignalRequested(wish, str(body["signal"]), body.get("target") is Target.ALL),
-        required="signal",
     )
 
 
 async def shutdown(call: Call) -> Response:
     """Stop everything and end the daemon."""
-    return await _wish(
-        call, "shutdown", {"urgency": bodies.urgency, "deadline_seconds": bodies.seconds}, _shutdown_event
-    )
+    return await _wish(call, "shutdown", _shutdown_event)
 
 
 async def abort(call: Call) -> Response:
@@ -132,13 +133,11 @@ def _deadline(body: Body) -> float | None:
 async def _wish(
     call: Call,
     verb: str,
-    fields: Mapping[str, Field],
     make: Callable[[Wish, Body], OperatorWish],
-    required: str | None = None,
 ) -> Response:
     key, history = _read_key(call), call.plane.history
     try:
-        body = await bodies.read_body(call.request, fields, required)
+        body = await bodies.read_body(call.request, BODIES.get(verb, {}), REQUIRED.get(verb))
         scope = call.scope()
     except Problem as problem:
         _record(call, verb, str(call.request.url.path), problem.kind)
@@ -198,11 +197,11 @@ async def _accepted(call: Call, operation: str) -> Response:
     warning = await call.plane.engine.durable()
     current = call.plane.engine.host.operations.get(operation, before)
     body = await live_operation(call.plane, current)
-    if warning is not None:
-        body["warning"] = (
-            f"cannot write the intent to the journal: {warning}; it is lost if the daemon restarts"
-        )
-    return json_response(body, 202, _location(operation))
+    if warning is None:
+        return json_response(body, 202, _location(operation))
+    told = f"cannot write the intent to the journal: {warning}; it is lost if the daemon restarts"
+    warned: documents.Accepted = {**body, "warning": told}
+    return json_response(warned, 202, _location(operation))
 
 
 def _location(operation: str) -> dict[str, str]:
@@ -213,7 +212,7 @@ def _read_key(call: Call) -> Key | None:
     text = call.request.headers.get("idempotency-key")
     if text is None:
         return None
-    if not _KEY.fullmatch(text):
+    if not KEY.fullmatch(text):
         raise Problem(
             "bad-request", "cannot read Idempotency-Key: expected 1 to 128 visible ASCII characters"
         )
