@@ -17,7 +17,7 @@ setup: .venv/stamp ## Make .venv with everything in it; does nothing while pypro
 
 .venv/stamp: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,demo]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,demo,workloads]'
 	@touch $@
 
 run: setup ## Run the demo: a web pool and a job queue under pitbossd, in the foreground
