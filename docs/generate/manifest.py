@@ -46,8 +46,8 @@ or 78. `configs/example.yaml` shows every key once; `docs/reference/manifest.sch
   no `~`.
 * **Relative paths** are taken from the directory of the manifest; those in `include` from the file that says
   so. A program that is named with a `/` is taken from `working_directory`.
-* **Unknown keys** are errors, and so are keys that a later version will have: `sockets`, `requires`,
-  `schedule`, `limits.memory`, `limits.cpu`, `limits.pids`, `rollout.max_surge` above 0,
+* **Unknown keys** are errors, and so are keys that a later version will have: `requires`, `schedule`,
+  `limits.memory`, `limits.cpu`, `limits.pids`, `rollout.max_surge` above 0,
   `rollout.on_failure` other than halt, and `tls`, `tokens` and `roles` in `control`.
 * **Bounds:** {files} files of at most 1 MiB, {pools} pools, {instances} instances of a pool and
   {all_instances} in all.
@@ -66,10 +66,10 @@ does not inherit `stop.preset`.
 
 ## Templates
 
-`{{{{ … }}}}` may stand in `command`, the values of `environment`, `working_directory`, `logs.directory`, and
-in every `url`, `unix_socket`, `tcp` and `exec` of a probe or a drain. Inside are whole numbers, `+ - * // %`,
-parentheses and the names below, nothing else; a divisor is a number other than zero, so an accepted template
-cannot fail later. Literal braces are written `{{{{ '{{{{' }}}}`.
+`{{{{ … }}}}` may stand in `command`, the values of `environment`, `working_directory`, `logs.directory`,
+`listen` of a socket, and in every `url`, `unix_socket`, `tcp` and `exec` of a probe or a drain. Inside are
+whole numbers, `+ - * // %`, parentheses and the names below, nothing else; a divisor is a number other than
+zero, so an accepted template cannot fail later. Literal braces are written `{{{{ '{{{{' }}}}`.
 
 | name | is |
 |---|---|
@@ -78,7 +78,8 @@ cannot fail later. Literal braces are written `{{{{ '{{{{' }}}}`.
 | `pool` | the name of the pool |
 | `instance` | the instance as it is written everywhere: `emails/0` |
 
-A port of a probe may not depend on `generation`: it would leave the range of ports some day.
+A port of a probe may not depend on `generation`: it would leave the range of ports some day. Nor may
+`listen`: a socket outlives every generation.
 
 ## The environment of a worker
 
@@ -91,7 +92,8 @@ Clean and the same on every start; later lines override earlier ones:
    `PITBOSS_REVISION`, and `PITBOSS_STOP_BUDGET_USEC` (the drain window and all grace windows together,
    microseconds);
 6. from the running daemon `NOTIFY_SOCKET`, with `watchdog` also `WATCHDOG_USEC` and `WATCHDOG_PID`, and
-   `PITBOSS_REQUEST_ID` where an operator's request is behind the start.
+   `PITBOSS_REQUEST_ID` where an operator's request is behind the start;
+7. with `sockets`, and for the main process alone, `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES`.
 
 An environment file holds lines `NAME=value` or `export NAME=value`; empty lines and lines that begin with
 `#` or `;` are skipped. A value may stand in single quotes (taken as it is) or in double quotes (with `\\n`,
@@ -117,6 +119,7 @@ HEADINGS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("control", model.Control),
     ("shutdown", model.Shutdown),
     ("A pool, and defaults", model.Pool),
+    ("sockets, each", model.Socket),
     ("startup", model.Startup),
     ("readiness", model.Readiness),
     ("liveness", model.Probe),

@@ -10,7 +10,7 @@ import fcntl
 import logging
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from supervisor import __version__
@@ -28,7 +28,7 @@ from supervisor.core.events import (
     Wish,
 )
 from supervisor.core.identity import InstanceId
-from supervisor.core.launch import Launch
+from supervisor.core.launch import Launch, ListenSocket
 from supervisor.core.state import Host, create
 from supervisor.manifest.load import Manifest
 from supervisor.runtime.checks import Checks
@@ -39,6 +39,7 @@ from supervisor.runtime.nofile import raise_nofile
 from supervisor.runtime.notify import NotifySocketError, NotifySockets
 from supervisor.runtime.output import Output
 from supervisor.runtime.processes import Processes
+from supervisor.runtime.sockets import ListenSockets, SocketsError
 from supervisor.runtime.systemd import Systemd
 from supervisor.store.journal import Journal, JournalError
 from supervisor.telemetry.logs import configure
@@ -67,14 +68,24 @@ def run_daemon(manifest: Manifest, log_format: str, log_level: str) -> int:
     raise_nofile()
     _prepare_directories(manifest)
     lock = _lock(manifest.runtime_directory / "pitbossd.lock")
+    sockets = ListenSockets()
     try:
+        sockets.open(_listen_sockets(manifest))
         journal = Journal.open(manifest.state_directory / "journal.db")
+        return asyncio.run(Daemon(manifest, journal, sockets).run())
+    except SocketsError as error:
+        raise CannotStartError(*error.reasons) from error
     except JournalError as error:
         raise CannotStartError(str(error)) from error
-    try:
-        return asyncio.run(Daemon(manifest, journal).run())
     finally:
+        sockets.close()
         os.close(lock)
+
+
+def _listen_sockets(manifest: Manifest) -> Iterator[ListenSocket]:
+    for name, pool in manifest.plan.pools.items():
+        for index in range(pool.instances) if pool.sockets else ():
+            yield from manifest.launch(InstanceId(name, index), 1).sockets
 
 
 def _prepare_directories(manifest: Manifest) -> None:
@@ -126,9 +137,10 @@ def _lock(path: Path) -> int:
 class Daemon:
     """Every part of one running daemon, and what the control plane may see of it."""
 
-    def __init__(self, manifest: Manifest, journal: Journal) -> None:
+    def __init__(self, manifest: Manifest, journal: Journal, sockets: ListenSockets) -> None:
         self._manifest = manifest
         self._journal = journal
+        self._sockets = sockets
 
     async def run(self) -> int:
         """Boot, serve until halted, and go; the exit code."""
@@ -175,6 +187,7 @@ class Daemon:
             output=self._output,
             worker_environment=self._worker_environment,
             containment=choose_containment(),
+            sockets=self._sockets,
         )
         self._checks = Checks(post=self._post, launch=manifest.launch)
         self._metrics = Metrics(

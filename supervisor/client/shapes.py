@@ -68,6 +68,7 @@ class PoolStatus(TypedDict, total=False):
     ready: int
     instances_declared: int
     depends_on: dict[str, str]
+    sockets: dict[str, str]
     rollout: RolloutStatus | None
     instances: list[InstanceStatus]
     revision: int

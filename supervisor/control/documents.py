@@ -135,6 +135,7 @@ class PoolHead(TypedDict):
     ready: int
     instances_declared: int
     depends_on: dict[str, Annotated[str, Condition]]
+    sockets: dict[str, str]
     rollout: Rollout | None
 
 

@@ -95,6 +95,7 @@ def pool_shape(pool: Pool, health: PoolHealth) -> documents.PoolHead:
         "ready": health.ready,
         "instances_declared": pool.plan.instances,
         "depends_on": {name: condition.value for name, condition in pool.plan.depends_on.items()},
+        "sockets": dict(pool.plan.sockets),
         "rollout": None if pool.rollout is None else rollout_shape(pool.rollout),
     }
 

@@ -71,6 +71,41 @@ class LogPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class TcpListen:
+    """A numeric address and a port to listen on."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixListen:
+    """A path to listen on; `owner` is (uid, gid), None for the daemon's own."""
+
+    path: str
+    mode: int = 0o660
+    owner: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSocket:
+    """A listening socket that a worker is handed, and the name that it knows it by.
+
+    Sockets with the same address (as text) are one socket, whoever is handed it.
+    """
+
+    name: str
+    address: TcpListen | UnixListen
+    backlog: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """Everything needed to start one generation, and to probe and drain it."""
 
@@ -91,3 +126,5 @@ class Launch:
     liveness: CheckTarget | None = None
     drain: CheckTarget | None = None
     until: CheckTarget | None = None
+    sockets: tuple[ListenSocket, ...] = ()
+    """What the main process inherits, from descriptor 3 on in this order."""

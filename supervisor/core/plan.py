@@ -161,6 +161,8 @@ class PoolPlan:
     drain: DrainPolicy | None = None
     stop: StopPolicy = field(default_factory=StopPolicy)
     rollout: RolloutRules = field(default_factory=RolloutRules)
+    sockets: Mapping[str, str] = field(default_factory=dict)
+    """What the pool listens on, by name and as it was written. It is shown; no decision reads it."""
     revision: str = ""
 
     @property

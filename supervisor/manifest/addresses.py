@@ -5,6 +5,7 @@ resolves a name.
 """
 
 import ipaddress
+import os
 import re
 from urllib.parse import urlsplit
 
@@ -36,6 +37,45 @@ def host_port(text: str, lowest: int = 1) -> tuple[str, int]:
     if not lowest <= int(port) <= 65535:
         raise ValueError(f"expected a port between {lowest} and 65535")
     return host, int(port)
+
+
+def listen_address(text: str) -> tuple[str, int] | str:
+    """What a socket listens on: a numeric host and a port, or the path after `unix:`, as it is written.
+
+    A name is refused: it may mean several addresses, and other ones tomorrow.
+
+    Raises:
+        ValueError: It is neither, the path is longer than a socket's may be, or the port is not between
+            1 and 65535.
+    """
+    if text.startswith("unix:"):
+        return _socket_path(text.removeprefix("unix:"))
+    expected = 'expected an address such as "127.0.0.1:8000", "[::1]:8000" or "unix:/run/app.sock"'
+    if len(text) > LONGEST_ADDRESS:
+        raise ValueError(expected)
+    try:
+        host, port = host_port(text)
+    except ValueError as error:
+        if str(error).startswith("expected a port"):
+            raise
+        raise ValueError(expected) from error
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError as error:
+        raise ValueError(f"{expected} (names are not looked up)") from error
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        raise ValueError(f"expected the IPv4 address {address.ipv4_mapped} itself")
+    return str(address), port
+
+
+def _socket_path(path: str) -> str:
+    if path.startswith("@"):
+        raise ValueError("expected a path (an abstract socket has neither owner nor mode)")
+    if not path or path.endswith("/") or "\0" in path:
+        raise ValueError('expected a path after "unix:" such as "unix:/run/app.sock"')
+    if len(os.fsencode(path)) > SOCKET_PATH_BYTES:
+        raise ValueError(f"expected a path of at most {SOCKET_PATH_BYTES} bytes")
+    return path
 
 
 def http_url(text: str) -> None:

@@ -6,7 +6,7 @@ Decides how a block is validated. Which blocks and keys there are is in `model`.
 from pydantic import BaseModel, ConfigDict, model_validator
 
 LATER = {
-    "Pool": frozenset({"sockets", "requires", "schedule"}),
+    "Pool": frozenset({"requires", "schedule"}),
     "Rollout": frozenset({"max_surge", "on_failure"}),
     "Limits": frozenset({"memory", "cpu", "pids"}),
     "Control": frozenset({"tls", "tokens", "roles", "token_file", "certificate", "client_ca"}),

@@ -47,6 +47,11 @@ SYNONYMS = {
     "rate": "rate_limit",
     "retries": "failure_threshold",
     "interval": "period",
+    "listeners": "sockets",
+    "address": "listen",
+    "bind": "listen",
+    "path": "listen",
+    "port": "listen",
 }
 """What other supervisors call these keys; an operator who comes from one of them is told ours."""
 
@@ -140,6 +145,7 @@ def _unknown(key: str, block: type[BaseModel] | None, problems: Problems) -> str
         "document": "a manifest",
         "head": "a manifest",
         "giveup": "give_up",
+        "socket": "a socket",
         "defaults": "a pool",
         "pool": "a pool",
         "stage": "a stage",

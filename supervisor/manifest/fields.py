@@ -14,7 +14,6 @@ from pydantic_core import PydanticCustomError
 
 from supervisor.core.exits import SIGNAL_NUMBERS
 from supervisor.manifest import templates, units
-from supervisor.manifest.addresses import LONGEST_ADDRESS, host_port, http_url
 
 LONGEST_TEXT_BYTES = 128 * 1024 - 1
 """The kernel refuses a longer argument or variable (MAX_ARG_STRLEN of execve(2))."""
@@ -46,7 +45,7 @@ def refused(message: str) -> PydanticCustomError:
     return PydanticCustomError("refused", "{what}", {"what": message})
 
 
-def _checked(convert: Callable[[Any], Any]) -> BeforeValidator:
+def checked(convert: Callable[[Any], Any]) -> BeforeValidator:
     """A validator from a function that raises `ValueError` with what was expected."""
 
     def validate(value: object) -> object:
@@ -237,28 +236,9 @@ def _jitter(value: object) -> float:
     return float(value)
 
 
-def _tcp(value: object) -> str:
-    written = templated(str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
-    if len(written) > LONGEST_ADDRESS:
-        raise ValueError('expected "host:port" such as "127.0.0.1:8000"')
-    if "{{" not in written:
-        host_port(written)
-    return written
-
-
-def _url(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError('expected a URL such as "http://127.0.0.1:8000/healthz"')  # noqa: TRY004 - one complaint for any wrong value
-    written = templated(value)
-    if "{{" not in written or len(written) > LONGEST_ADDRESS:
-        http_url(written)
-    return written
-
-
-def _listen(value: object) -> tuple[str, int]:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError('expected "host:port" such as "127.0.0.1:9911"')  # noqa: TRY004 - one complaint for any wrong value
-    return host_port(str(value), lowest=0)
+def _owner(value: object) -> str:
+    user, colon, group = value.partition(":") if isinstance(value, str) else (value, "", "")
+    return f"{_account(user)}:{_account(group)}" if colon else _account(user)
 
 
 def _header(value: object) -> str:
@@ -302,9 +282,9 @@ _COMMAND_SCHEMA: dict[str, Any] = {"anyOf": [_TEXTS_SCHEMA, {"type": "string", "
 _SIGNALS = sorted(name for name in SIGNAL_NUMBERS if name != "SIGKILL")
 _SIGNAL_SCHEMA: dict[str, Any] = {"enum": _SIGNALS + [name.removeprefix("SIG") for name in _SIGNALS]}
 
-Seconds = Annotated[float, _checked(units.seconds), WithJsonSchema(_DURATION_SCHEMA), Called("duration")]
+Seconds = Annotated[float, checked(units.seconds), WithJsonSchema(_DURATION_SCHEMA), Called("duration")]
 PositiveSeconds = Annotated[Seconds, AfterValidator(_positive), Called("duration above 0")]
-Octets = Annotated[int, _checked(units.octets), WithJsonSchema(_SIZE_SCHEMA), Called("size")]
+Octets = Annotated[int, checked(units.octets), WithJsonSchema(_SIZE_SCHEMA), Called("size")]
 PositiveOctets = Annotated[Octets, AfterValidator(_positive_size), Called("size above 0")]
 Rate = Annotated[int, BeforeValidator(_rate), WithJsonSchema(_RATE_SCHEMA), Called("size per second")]
 
@@ -340,32 +320,23 @@ Umask = Annotated[
 Account = Annotated[str, BeforeValidator(_account), WithJsonSchema(_ACCOUNT_SCHEMA), Called("name or number")]
 CountLimit = Annotated[
     tuple[int, int],
-    _checked(lambda value: _limit(value, _count)),
+    checked(lambda value: _limit(value, _count)),
     WithJsonSchema(_LIMIT_SCHEMA),
     Called("number, soft:hard or unlimited"),
 ]
 SizeLimit = Annotated[
     tuple[int, int],
-    _checked(lambda value: _limit(value, _size)),
+    checked(lambda value: _limit(value, _size)),
     WithJsonSchema(_LIMIT_SCHEMA),
     Called("size, soft:hard or unlimited"),
 ]
 Jitter = Annotated[
     float,
-    _checked(_jitter),
+    checked(_jitter),
     WithJsonSchema({"anyOf": [{"enum": ["full", "none"]}, {"type": "number", "minimum": 0, "maximum": 1}]}),
     Called("full, none or a share from 0 to 1"),
 ]
-TcpAddress = Annotated[
-    str, _checked(_tcp), WithJsonSchema({"type": ["string", "integer"]}), Called("host:port or port")
-]
-Url = Annotated[str, _checked(_url), WithJsonSchema({"type": "string", "pattern": "^http://"}), Called("URL")]
-Listen = Annotated[
-    tuple[str, int],
-    _checked(_listen),
-    WithJsonSchema({"type": ["string", "integer"]}),
-    Called("host:port or port"),
-]
+Owner = Annotated[str, BeforeValidator(_owner), WithJsonSchema(_ACCOUNT_SCHEMA), Called("user or user:group")]
 Header = Annotated[str, BeforeValidator(_header), WithJsonSchema(_TEXT_SCHEMA), Called("text")]
 Dependencies = Annotated[
     dict[str, Literal["started", "ready", "completed"]],

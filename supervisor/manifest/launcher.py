@@ -22,10 +22,8 @@ from supervisor.core.launch import (
 )
 from supervisor.manifest import model
 from supervisor.manifest.addresses import host_port, http_url
-from supervisor.manifest.templates import Scope, Template, parse
-
-_LATE_GENERATION = 10**9
-"""A generation that no worker reaches: what is a good address in the first and in this one always is."""
+from supervisor.manifest.sockets import SocketTemplate
+from supervisor.manifest.templates import LATE_GENERATION, Scope, Template, parse
 
 
 class Environment(dict[str, str]):
@@ -79,6 +77,7 @@ class Launcher:
     checks: Mapping[str, Check] = field(repr=False)
     identity: Identity | None
     settings: model.Pool = field(repr=False)
+    sockets: tuple[SocketTemplate, ...] = ()
 
     def launch(self, index: int, generation: int) -> Launch:
         """Everything that is needed to start one generation."""
@@ -106,6 +105,7 @@ class Launcher:
             liveness=checks.get("liveness"),
             drain=checks.get("drain"),
             until=checks.get("until"),
+            sockets=tuple(socket.at(scope) for socket in self.sockets),
         )
 
     def environment(self, scope: Scope) -> Environment:
@@ -136,7 +136,7 @@ class Launcher:
 
 
 def _first_error(check: Check, pool: str, index: int) -> str | None:
-    for generation in (1, _LATE_GENERATION):
+    for generation in (1, LATE_GENERATION):
         scope = Scope(pool, index, generation)
         try:
             check.validate(scope)

@@ -24,18 +24,11 @@ from supervisor.manifest.merge import gather
 from supervisor.manifest.nodes import place_of
 from supervisor.manifest.problems import ManifestError, Place, Problem, Problems, dotted, quoted_path
 from supervisor.manifest.relations import worst_case_shutdown_seconds
+from supervisor.manifest.sockets import Claims, ControlSettings, sockets_of
 from supervisor.manifest.templates import parse
 from supervisor.manifest.translate import pool_plan, revision, stop_budget_seconds
 
 __all__ = ["ControlSettings", "Manifest", "ManifestError", "Problem", "load"]
-
-
-@dataclass(frozen=True, slots=True)
-class ControlSettings:
-    """Where the control plane listens: a unix socket, and a TCP address or None."""
-
-    unix: Path
-    http: tuple[str, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +76,7 @@ def load(path: str | Path, *, machine: Machine | None = None) -> Manifest:
         check_pool(pool, building.machine, problems)
         building.prepare(pool)
     control = building.control()
+    building.claim_addresses(control)
     problems.raise_if_any()
     return building.finish(control)
 
@@ -129,7 +123,8 @@ class _Building:
         working_directory = constant(directory) if working is None else parse(working)
         places = {"manifest": directory, "logs": log_directory.source}
         tag = revision(settings, places, identity, hashes)
-        plan = pool_plan(name, settings, tag)
+        sockets = sockets_of(pool, identity, directory, self.machine, self.problems)
+        plan = pool_plan(name, settings, tag, {one.name: one.shown(name) for one in sockets})
         base["PITBOSS_STOP_BUDGET_USEC"] = str(round(stop_budget_seconds(plan) * 1_000_000))
         launcher = Launcher(
             pool=name,
@@ -143,6 +138,7 @@ class _Building:
             checks=checks_of(settings, directory),
             identity=identity,
             settings=settings,
+            sockets=sockets,
         )
         for check, message in launcher.trouble(settings.instances):
             path = ("drain", "until") if check == "until" else (check,)
@@ -212,6 +208,13 @@ class _Building:
             message = f"expected a path of at most {SOCKET_PATH_BYTES} bytes, found one of {length}"
             self.problems.add(place_of(self.reading.root, ("control", "unix")), "control.unix", message)
         return ControlSettings(unix, written.http)
+
+    def claim_addresses(self, control: ControlSettings) -> None:
+        """See that nobody is to listen where somebody else does."""
+        claims = Claims(self.problems)
+        claims.reserve(control)
+        for name, launcher in self.launchers.items():
+            claims.check(self.reading.pools[name], launcher.sockets)
 
     def finish(self, control: ControlSettings) -> Manifest:
         """The manifest, once there are no problems."""

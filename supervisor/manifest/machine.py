@@ -115,6 +115,18 @@ class Machine:
             supplementary = os.getgrouplist(name, gid) if entry else [gid]
         return Identity(name, uid, gid, tuple(dict.fromkeys(supplementary)))
 
+    def owner(self, user: str, group: str | None) -> tuple[int, int]:
+        """The uid and gid that a file is given; without a group the user's own.
+
+        Raises:
+            AccountError: There is no such account, or the daemon is not root and would have to be.
+        """
+        entry = _user(user)
+        uid = entry.pw_uid if entry else int(user)
+        if uid != self.uid and not self.is_root:
+            raise AccountError("owner", f"cannot give it to {user}: pitbossd is not root")
+        return uid, self._primary(user, entry) if group is None else _gid("owner", group)
+
     def _primary(self, user: str | None, entry: pwd.struct_passwd | None) -> int:
         if user is None:
             return self.gid

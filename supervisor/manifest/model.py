@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from supervisor.manifest.address_fields import Listen, SocketListen, SocketName, TcpAddress, Url
 from supervisor.manifest.block import Block
 from supervisor.manifest.fields import (
     POOL_NAME,
@@ -20,7 +21,7 @@ from supervisor.manifest.fields import (
     Header,
     HostName,
     Jitter,
-    Listen,
+    Owner,
     PlainPath,
     PositiveOctets,
     PositiveSeconds,
@@ -28,16 +29,17 @@ from supervisor.manifest.fields import (
     Seconds,
     SignalName,
     SizeLimit,
-    TcpAddress,
     TemplatedPath,
     Text,
     Umask,
-    Url,
     url_to_request,
 )
 
 MOST_INSTANCES = 1000
 """Instances of one pool."""
+
+MOST_SOCKETS = 16
+"""Sockets of one instance."""
 
 Share = Annotated[int, Field(ge=1, le=MOST_INSTANCES)]
 Threshold = Annotated[int, Field(ge=1, le=1000)]
@@ -106,6 +108,22 @@ class Readiness(Probe):
     """The worker says so itself: `READY=1` by sd_notify."""
     period: PositiveSeconds = 1.0
     """Time between two questions."""
+
+
+class Socket(Block):
+    """A listening socket that pitbossd opens once and hands to every worker of the pool (`LISTEN_FDS`)."""
+
+    name: SocketName
+    """What the worker knows it by: its name in `LISTEN_FDNAMES`, once in a pool."""
+    listen: SocketListen
+    """A numeric address and a port, a port alone on 127.0.0.1, or `unix:` and a path. Templates are allowed:
+    where `index` makes a difference, each instance has a socket of its own."""
+    backlog: Annotated[int, Field(ge=1, le=65535)] = 4096
+    """Connections that may wait to be accepted; the kernel allows no more than `net.core.somaxconn`."""
+    mode: Umask | None = None
+    """File mode of a unix socket, octal. Default: 0660."""
+    owner: Owner | None = None
+    """Whose a unix socket is. Default: the user and group that the pool runs as."""
 
 
 class Startup(Block):
@@ -284,6 +302,8 @@ class Defaults(Block):
     """Variables, on top of the clean base and of `environment_files`."""
     environment_files: list[EnvironmentFile] = Field(default_factory=list, max_length=32)
     """Files with `NAME=value` lines; a leading `-` allows the file to be missing."""
+    sockets: list[Socket] = Field(default_factory=list, max_length=MOST_SOCKETS)
+    """Sockets that outlive every restart: opened before the first worker starts, closed after the last."""
     depends_on: Dependencies = Field(default_factory=dict)
     """Pools that must be so far before this one starts; a list of names means ready."""
     startup: Startup = Field(default_factory=Startup)

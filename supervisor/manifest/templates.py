@@ -19,6 +19,9 @@ LONGEST_EXPRESSION = 200
 MOST_EXPRESSIONS = 100
 """Expressions in one text."""
 
+LATE_GENERATION = 10**9
+"""A generation that no worker reaches: what makes sense in the first and in this one always does."""
+
 _NESTING = 20
 _TOKEN = re.compile(
     r"[ \t]*(?:(?P<end>\}\})|(?P<number>[0-9]+)|(?P<name>[A-Za-z_]\w*)"

@@ -33,8 +33,10 @@ PROBE_TIMEOUT_SECONDS = 1.0
 REVISION_DIGITS = 12
 
 
-def pool_plan(name: str, pool: model.Pool, revision: str) -> PoolPlan:
-    """What decisions need to know of a pool."""
+def pool_plan(
+    name: str, pool: model.Pool, revision: str, sockets: Mapping[str, str] | None = None
+) -> PoolPlan:
+    """What decisions need to know of a pool, and what it listens on, by name."""
     return PoolPlan(
         name=name,
         instances=pool.instances,
@@ -53,6 +55,7 @@ def pool_plan(name: str, pool: model.Pool, revision: str) -> PoolPlan:
         rollout=RolloutRules(
             pool.rollout.max_unavailable, pool.rollout.min_ready, pool.rollout.progress_deadline
         ),
+        sockets=dict(sockets or {}),
         revision=revision,
     )
 

@@ -6,7 +6,8 @@ to, what else its tree holds and what happens when it ends is the business of `p
 Two ways lead to a child. Where nothing but a command, a directory, an environment and a umask is
 asked for, `subprocess` takes the vfork path, which holds the loop for a quarter of a millisecond.
 An identity, a limit, a priority or an OOM adjustment would make it fork instead, ten times slower,
-so those are applied by `exec_helper` inside the child. Its failures come back through a pipe: see
+so those are applied by `exec_helper` inside the child; sockets take the same way, because the worker
+must be told its own pid (LISTEN_PID). Its failures come back through a pipe: see
 `spawn_failure`.
 """
 
@@ -16,7 +17,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -86,12 +87,14 @@ def start_child(
     environment: Mapping[str, str] | None = None,
     new_session: bool = False,
     tag: int | None = None,
+    sockets: Sequence[int] = (),
 ) -> Child:
     """Start the program of `launch` in a process group (or session) of its own.
 
     `argv` and `environment` replace those of the launch; `output` is the descriptor for standard
     output and error, /dev/null if None; standard input is /dev/null. `tag` is the
-    mark (see `tags`) that the child and all its descendants carry.
+    mark (see `tags`) that the child and all its descendants carry. `sockets` are the
+    descriptors of `launch.sockets`, or nothing for a child that is not handed them.
 
     Raises SpawnError if there is no such child. With an exec helper the program may still turn out
     not to be runnable: then the child ends at once and `spawn_failure` says why.
@@ -103,8 +106,8 @@ def start_child(
     options: dict[str, Any] = {"start_new_session": True} if new_session else {"process_group": 0}
     try:
         with tagged(tag):
-            if needs_helper(launch):
-                return _start_through_helper(launch, argv, output, environment, options)
+            if sockets or needs_helper(launch):
+                return _start_through_helper(launch, argv, output, environment, options, sockets)
             options["umask"] = -1 if launch.umask is None else launch.umask
             return _spawn(argv, output, launch.working_directory, environment, options)
     except OSError as error:
@@ -192,7 +195,11 @@ def _start_through_helper(
     output: int | None,
     environment: Mapping[str, str],
     options: Mapping[str, Any],
+    sockets: Sequence[int],
 ) -> Child:
+    if sockets:
+        names = ":".join(one.name for one in launch.sockets)
+        environment = {**environment, "LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": names}
     identity = None if _is_own(launch) else launch.identity
     plan = {
         "argv": [os.fsencode(word) for word in argv],
@@ -204,6 +211,7 @@ def _start_through_helper(
         "oom_score_adjust": launch.oom_score_adjust,
         "limits": dict(launch.limits),
         "watchdog": "WATCHDOG_USEC" in environment,
+        "sockets": list(sockets),
     }
     report, report_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -212,7 +220,7 @@ def _start_through_helper(
             os.write(memory, marshal.dumps(plan))
             os.lseek(memory, 0, os.SEEK_SET)
             helper = (sys.executable, "-I", "-S", EXEC_HELPER, str(memory), str(report_end))
-            child = _spawn(helper, output, "/", {}, {**options, "pass_fds": (memory, report_end)})
+            child = _spawn(helper, output, "/", {}, {**options, "pass_fds": (memory, report_end, *sockets)})
         finally:
             os.close(memory)
     except BaseException:

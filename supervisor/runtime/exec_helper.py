@@ -21,6 +21,10 @@ EXECUTING = b"exec"
 """Written just before exec. A report without it means that this script was ended by somebody."""
 
 
+FIRST_SOCKET = 3
+"""SD_LISTEN_FDS_START of sd_listen_fds(3)."""
+
+
 class NoEffectError(OSError):
     """A step reported success and had no effect."""
 
@@ -31,8 +35,10 @@ def main() -> None:
     os.set_inheritable(report, False)
     with open(plan_descriptor, "rb") as file:
         plan: dict[str, Any] = marshal.load(file)  # noqa: S302 - the daemon wrote it, into memory
-    step = ["start"]
+    step = ["sockets"]
     try:
+        if plan["sockets"]:
+            report = hand_over(plan["sockets"], report, plan["environment"])
         become(plan, step)
         step[0] = "exec"
         os.write(report, EXECUTING)
@@ -73,6 +79,28 @@ def become(plan: dict[str, Any], step: list[str]) -> None:
     os.chdir(plan["working_directory"])
     if plan["watchdog"]:
         plan["environment"]["WATCHDOG_PID"] = str(os.getpid())
+
+
+def hand_over(sockets: list[int], report: int, environment: dict[bytes, bytes]) -> int:
+    """Put the sockets where sd_listen_fds(3) looks for them, and say whom they are for.
+
+    Nothing but they is inherited by the program. Returns the descriptor of the report, which may have
+    been in the way.
+    """
+    end = FIRST_SOCKET + len(sockets)
+    report = above(end, report)
+    for number, source in enumerate([above(end, one) for one in sockets]):
+        os.dup2(source, FIRST_SOCKET + number)
+        os.set_inheritable(source, False)
+    environment[b"LISTEN_PID"] = b"%d" % os.getpid()
+    return report
+
+
+def above(lowest: int, descriptor: int) -> int:
+    """A copy that is not below `lowest`. What is left below is replaced by the sockets."""
+    while descriptor < lowest:
+        descriptor = os.dup(descriptor)
+    return descriptor
 
 
 def execute(argv: list[bytes], environment: dict[bytes, bytes]) -> None:

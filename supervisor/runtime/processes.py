@@ -17,7 +17,7 @@ from typing import Protocol
 from supervisor.core.effects import Forget, Kill, Signal, Spawn
 from supervisor.core.events import Event, Exited, Spawned, SpawnFailed, TreeGone
 from supervisor.core.identity import InstanceId
-from supervisor.core.launch import Launch, LogPolicy
+from supervisor.core.launch import Launch, ListenSocket, LogPolicy
 from supervisor.core.plan import Target
 from supervisor.runtime.children import (
     Child,
@@ -66,6 +66,14 @@ class OutputPort(Protocol):
         ...
 
 
+class SocketsPort(Protocol):
+    """What is needed of the sockets that workers are handed."""
+
+    def descriptors(self, wanted: tuple[ListenSocket, ...]) -> tuple[int, ...]:
+        """The descriptors of these sockets, which stay open; raises OSError if one cannot be had."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class _Life:
     """One generation from its spawn to the end of its tree.
@@ -96,12 +104,14 @@ class Processes:
         output: OutputPort,
         worker_environment: Callable[[InstanceId, int, Launch], Mapping[str, str]],
         containment: Containment,
+        sockets: SocketsPort,
     ) -> None:
         self._post = post
         self._launch = launch
         self._output = output
         self._worker_environment = worker_environment
         self._containment = containment
+        self._sockets = sockets
         self._loop = asyncio.get_running_loop()
         self._lives: dict[tuple[InstanceId, int], _Life] = {}
         self._by_tree: dict[Tree, _Life] = {}
@@ -142,10 +152,11 @@ class Processes:
         # Only the helper knows the pid before the program runs; sd_watchdog_enabled(3) does without it.
         additions.pop("WATCHDOG_PID", None)
         environment = {MARKER: tree.marker, **launch.environment, **additions}
+        sockets = self._sockets.descriptors(launch.sockets)
         owner = None if launch.identity is None else launch.identity.uid
         output = self._output.writer(tree.instance, launch.logs, tree.generation, owner=owner)
         try:
-            return start_child(launch, output=output, environment=environment, tag=tree.tag)
+            return start_child(launch, output=output, environment=environment, tag=tree.tag, sockets=sockets)
         finally:
             os.close(output)
 

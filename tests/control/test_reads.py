@@ -25,7 +25,7 @@ INSTANCE = {
 }  # fmt: skip
 POOL = {
     "name", "kind", "critical", "goal", "status", "reasons", "wanted", "ready", "instances_declared",
-    "depends_on", "rollout", "instances",
+    "depends_on", "sockets", "rollout", "instances",
 }  # fmt: skip
 HOST = {"name", "version", "revision", "ready", "goal", "reasons", "uptime_seconds", "shutdown", "pools"}
 OPERATION = {

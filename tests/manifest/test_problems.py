@@ -227,7 +227,6 @@ ONE = {
 }  # fmt: skip
 
 LATER = {
-    "sockets: []": "4:5: pools.api.sockets",
     "requires: [{name: pg, tcp: 5432}]": "4:5: pools.api.requires",
     'schedule: "* * * * *"': "4:15: pools.api.schedule",
     "limits: {memory: 1GiB}": "4:22: pools.api.limits.memory",

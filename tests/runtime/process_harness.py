@@ -16,6 +16,7 @@ from supervisor.runtime.cgroups import find_cgroups
 from supervisor.runtime.containment import Containment
 from supervisor.runtime.processes import Processes
 from supervisor.runtime.procfs import read_stat
+from supervisor.runtime.sockets import ListenSockets
 from tests.waiting import async_eventually
 
 
@@ -129,12 +130,14 @@ class Stand:
         self.launches: dict[InstanceId, Launch] = {}
         self.output = Pipes()
         self.containment = containment
+        self.sockets = ListenSockets()
         self.processes = Processes(
             self.events.append,
             lambda instance, _generation: self.launches[instance],
             self.output,
             lambda _instance, _generation, _launch: additions or {},
             containment,
+            self.sockets,
         )
 
     def spawn(self, launch: Launch, instance: InstanceId = ME, generation: int = 1) -> int:
@@ -188,6 +191,7 @@ class Stand:
             self.kill(instance, generation)
         await async_eventually(lambda: not self.processes._lives, what="all trees are gone")
         self.processes.close()
+        self.sockets.close()
         self.output.close()
 
     async def run(self, launch: Launch, instance: InstanceId = ME, generation: int = 1) -> Exited:

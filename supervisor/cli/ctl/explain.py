@@ -149,6 +149,8 @@ def _pool(pool: PoolView, host: HostView, screen: Screen) -> list[Line]:
         )
         lines += _fact("rollout", rollout, screen)
     lines += _dependencies(pool, host, screen)
+    for number, (name, listen) in enumerate(pool.sockets):
+        lines += _fact("" if number else "listens on", f"{listen} ({name})", screen)
     label = "reasons"
     for reason in pool.reasons[:REASONS_SHOWN]:
         lines += _fact(label, reason, screen)

@@ -95,6 +95,7 @@ class PoolView:
     wanted: int
     ready: int
     depends_on: tuple[tuple[str, str], ...]
+    sockets: tuple[tuple[str, str], ...]
     rollout: RolloutView | None
     instances: tuple[InstanceView, ...]
 
@@ -193,7 +194,6 @@ def host_view(answer: Mapping[str, Any]) -> HostView:
 def pool_view(answer: Mapping[str, Any]) -> PoolView:
     """One pool of an answer."""
     name = clean(answer.get("name"), 200)
-    depends_on = answer.get("depends_on")
     rollout = answer.get("rollout")
     return PoolView(
         name=name,
@@ -204,9 +204,8 @@ def pool_view(answer: Mapping[str, Any]) -> PoolView:
         reasons=_texts(answer.get("reasons")),
         wanted=_integer(answer.get("wanted")) or 0,
         ready=_integer(answer.get("ready")) or 0,
-        depends_on=tuple((clean(key, 200), clean(value, 40)) for key, value in depends_on.items())
-        if isinstance(depends_on, Mapping)
-        else (),
+        depends_on=_named(answer.get("depends_on"), 40),
+        sockets=_named(answer.get("sockets"), 200),
         rollout=_rollout(rollout) if isinstance(rollout, Mapping) else None,
         instances=tuple(_instance(one, name) for one in _mappings(answer.get("instances"))),
     )
@@ -292,6 +291,13 @@ def _mappings(value: object) -> list[Mapping[str, Any]]:
         if isinstance(value, list)
         else []
     )
+
+
+def _named(value: object, longest: int) -> tuple[tuple[str, str], ...]:
+    """The texts of a mapping by their names."""
+    if not isinstance(value, Mapping):
+        return ()
+    return tuple((clean(key, 200), clean(text, longest)) for key, text in value.items())
 
 
 def _texts(value: object) -> tuple[str, ...]:
