@@ -41,9 +41,10 @@ from supervisor.core.effects import (
 from supervisor.core.events import Booted, CheckPassed, Event, Scope, Spawned, Tick, Told, Wish
 from supervisor.core.host import next_deadline, step
 from supervisor.core.identity import InstanceId
+from supervisor.core.instance import Instance
 from supervisor.core.phases import Goal, Phase
 from supervisor.core.plan import HostPlan, PoolPlan, Readiness
-from supervisor.core.state import Host, Instance, create
+from supervisor.core.state import Host, create
 
 Expected = Effect | str
 WATCHED = (Spawn, Signal, Kill, Check, ReleaseBarrier, Halt, Moved, Accepted, Refused)

@@ -35,6 +35,7 @@ from supervisor.core.events import (
 from supervisor.core.exits import ExitStatus
 from supervisor.core.host import next_deadline, step
 from supervisor.core.identity import InstanceId
+from supervisor.core.instance import Instance
 from supervisor.core.phases import LEGAL_MOVES, Phase
 from supervisor.core.plan import (
     Condition,
@@ -46,7 +47,7 @@ from supervisor.core.plan import (
     RestartPolicy,
     RestartRules,
 )
-from supervisor.core.state import Host, Instance, create
+from supervisor.core.state import Host, create
 
 A = InstanceId("a", 0)
 WISH = Wish(Scope("a"), "wish")

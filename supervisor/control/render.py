@@ -20,7 +20,8 @@ from supervisor.control.documents import Age
 from supervisor.control.port import EnginePort
 from supervisor.core.health import PoolHealth, host_reasons, pool_health
 from supervisor.core.identity import InstanceId
-from supervisor.core.state import Instance, Pool
+from supervisor.core.instance import Instance
+from supervisor.core.state import Pool
 
 SLICE_SECONDS = 0.001
 """How long rendering goes on before the loop turns. An instance takes 2 us from kept text, 30 us without."""

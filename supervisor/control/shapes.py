@@ -12,7 +12,8 @@ from supervisor.control.documents import Age
 from supervisor.core.exits import ExitRecord
 from supervisor.core.health import PoolHealth
 from supervisor.core.identity import InstanceId
-from supervisor.core.state import Host, Instance, Operation, Pool, Rollout, Shutdown, StepState
+from supervisor.core.instance import Instance
+from supervisor.core.state import Host, Operation, Pool, Rollout, Shutdown, StepState
 
 
 def instance_shape(instance: Instance) -> documents.Instance:

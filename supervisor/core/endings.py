@@ -10,10 +10,10 @@ from supervisor.core.backoff import delay_seconds, has_given_up, spread
 from supervisor.core.effects import BackedOff, Cause, Ended, Forget
 from supervisor.core.events import Exited
 from supervisor.core.exits import ExitClass, ExitRecord, ExitStatus, is_ours
+from supervisor.core.instance import Instance, RungKind, Stop
 from supervisor.core.phases import ON_THE_WAY_OUT, Goal, Phase
 from supervisor.core.plan import Kind, RestartPolicy
 from supervisor.core.scene import Scene, enter, unready
-from supervisor.core.state import Instance, RungKind, Stop
 
 _CLASS_OF_CAUSE = {
     Cause.STARTUP_TIMEOUT: ExitClass.STARTUP_TIMEOUT,

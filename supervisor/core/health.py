@@ -7,8 +7,9 @@ host of any size answers at once. Decides nothing about what happens next.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from supervisor.core.instance import Instance
 from supervisor.core.phases import Goal, Phase
-from supervisor.core.state import Host, Instance
+from supervisor.core.state import Census, Host
 
 REASONS_SHOWN = 5
 """Reasons named one by one; the rest are counted. A thousand failing instances have one page to fit on."""
@@ -40,21 +41,20 @@ class PoolHealth:
 
 
 def pool_health(host: Host, name: str) -> PoolHealth:
-    """The health of one pool."""
+    """The health of one pool, judged by those of its instances that are wanted up."""
     pool, census = host.pools[name], host.census[name]
     wanted, ready = census.wanted, census.ready
-    if pool.goal is not Goal.UP:
-        quiet = census.with_process == 0
-        if pool.goal is Goal.DRAINED:
-            status = Status.DRAINED if quiet else Status.DRAINING
-        else:
-            status = Status.STOPPED if quiet else Status.STOPPING
-        return PoolHealth(status, False, wanted, ready, (f"{name} is {status}: an operator asked for it",))
-    if census.at_goal == pool.plan.instances and ready + census.finished >= wanted:
-        status = Status.COMPLETED if wanted and census.finished == wanted else Status.HEALTHY
+    if census.declared and not wanted:
+        status = _status_of_unwanted(census)
+        why = "an operator asked for it" if host.shutdown is None else "the host is shutting down"
+        return PoolHealth(status, False, wanted, ready, (f"{name} is {status}: {why}",))
+    if census.wanted_at_goal == wanted and not census.phases[Phase.STUCK]:
+        if census.looping:
+            return PoolHealth(Status.DEGRADED, True, wanted, ready, _why_looping(host, name))
+        status = Status.COMPLETED if wanted and census.finished >= wanted else Status.HEALTHY
         return PoolHealth(status, True, wanted, ready, ())
     turning = set(pool.rollout.turns) if pool.rollout else set()
-    trouble = [one for one in host.instances_of(name) if not one.at_goal and one.id not in turning]
+    trouble = [one for one in host.instances_of(name) if _is_trouble(one) and one.id not in turning]
     reasons = _reasons(trouble)
     if not trouble:
         return PoolHealth(Status.HEALTHY, True, wanted, ready, ())
@@ -64,6 +64,30 @@ def pool_health(host: Host, name: str) -> PoolHealth:
     else:
         status = Status.DEGRADED if ready else Status.UNHEALTHY
     return PoolHealth(status, False, wanted, ready, reasons)
+
+
+def _status_of_unwanted(census: Census) -> Status:
+    if census.drained:
+        return Status.DRAINING if census.with_process else Status.DRAINED
+    return Status.STOPPING if census.with_process else Status.STOPPED
+
+
+def _is_trouble(instance: Instance) -> bool:
+    """What an operator takes down is on its way, and no trouble unless it never gets there."""
+    return instance.phase is Phase.STUCK or (instance.goal is Goal.UP and not instance.at_goal)
+
+
+def _why_looping(host: Host, name: str) -> tuple[str, ...]:
+    seconds = host.pools[name].plan.restart.backoff.reset_after_seconds
+    looping = [one for one in host.instances_of(name) if one.is_looping]
+    return _shown(
+        [
+            f"{one.id} has failed {one.failures} times in a row; it counts as well when it has been ready"
+            f" for {seconds:g} s"
+            for one in looping[:REASONS_SHOWN]
+        ],
+        len(looping),
+    )
 
 
 _TROUBLE = frozenset({Phase.BACKOFF, Phase.FAILED, Phase.STUCK})
@@ -83,10 +107,12 @@ def host_reasons(host: Host) -> tuple[str, ...]:
 
 
 def _reasons(trouble: list[Instance]) -> tuple[str, ...]:
-    shown = [why_not(one) for one in trouble[:REASONS_SHOWN]]
-    if len(trouble) > REASONS_SHOWN:
-        shown.append(f"and {len(trouble) - REASONS_SHOWN} more instances")
-    return tuple(shown)
+    return _shown([why_not(one) for one in trouble[:REASONS_SHOWN]], len(trouble))
+
+
+def _shown(reasons: list[str], total: int) -> tuple[str, ...]:
+    rest = total - len(reasons)
+    return (*reasons, f"and {rest} more instances") if rest else tuple(reasons)
 
 
 def why_not(instance: Instance) -> str:

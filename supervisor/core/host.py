@@ -27,9 +27,10 @@ from supervisor.core.events import (
     TreeGone,
 )
 from supervisor.core.identity import InstanceId
+from supervisor.core.instance import Instance, RungKind
 from supervisor.core.phases import Goal, Phase
 from supervisor.core.plan import Condition
-from supervisor.core.state import Host, Instance, Pool, RungKind
+from supervisor.core.state import Host, Pool
 from supervisor.core.turn import Gates, Turn
 
 _SETTLE_PASSES = 10_000
@@ -157,7 +158,7 @@ def _settle_pool(turn: Turn, name: str, before: Gates) -> None:
     if available != pool.available:
         turn.put_pool(replace(pool, available=available))
     after = turn.gates(name)
-    if after[:3] != before[:3]:
+    if after[:-1] != before[:-1]:
         for dependent in turn.host.dependents[name]:
             _try_pending(turn, dependent)
     if before.going_down and not after.going_down:
@@ -192,14 +193,14 @@ def _gate(turn: Turn, name: str) -> str:
     """What a start of this pool has to wait for; empty when it may start."""
     host = turn.host
     for needed, condition in host.pools[name].plan.depends_on.items():
-        census, total = host.census[needed], host.pools[needed].plan.instances
+        census = host.census[needed]
         match condition:
-            case Condition.STARTED if census.spawned < total:
-                return f"{needed} started ({census.spawned}/{total})"
+            case Condition.STARTED if not census.started:
+                return f"{needed} started ({census.spawned}/{census.spawned + census.unstarted})"
             case Condition.READY if not _is_available(host.pools[needed], census.ready, census.wanted):
                 # Asked anew: in this very step the last one may have become unready.
-                return f"{needed} ready ({census.ready}/{total})"
-            case Condition.COMPLETED if census.finished < total:
+                return f"{needed} ready ({census.ready}/{census.wanted})"
+            case Condition.COMPLETED if not census.completed:
                 failed = census.phases[Phase.FAILED]
                 return f"{needed} completed" + (f" ({failed} failed)" if failed else "")
             case _:

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 from supervisor.core.effects import Cause, Climbed, Extended, Kill, Signal, StopEnded
 from supervisor.core.events import CheckKind, Urgency
+from supervisor.core.instance import Instance, Rung, RungKind, Stop
 from supervisor.core.phases import Phase
 from supervisor.core.plan import KILL_SECONDS, LINGER_SECONDS, SWEEP_SECONDS, PoolPlan, Target
 from supervisor.core.probing import begin_check
 from supervisor.core.scene import Scene, enter, unready
-from supervisor.core.state import Instance, Rung, RungKind, Stop
 
 IDLE_SECONDS = 1.0
 """How long a worker that held nothing when its drain began must stay so to count as drained: a task

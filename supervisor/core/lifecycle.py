@@ -26,12 +26,12 @@ from supervisor.core.events import (
     Urgency,
 )
 from supervisor.core.exits import ExitClass, ExitRecord
+from supervisor.core.instance import Instance, RungKind
 from supervisor.core.phases import ON_THE_WAY_OUT, Goal, Phase
 from supervisor.core.plan import Readiness
 from supervisor.core.probing import answered, ask_due, begin_check, is_awaited, without
 from supervisor.core.readiness import arm, become_ready, turn_ready
 from supervisor.core.scene import Scene, enter, unready
-from supervisor.core.state import Instance, RungKind
 from supervisor.core.telling import hear, hung
 
 _UP = frozenset({Phase.STARTING, Phase.RUNNING})
@@ -240,6 +240,8 @@ def due(scene: Scene, instance: Instance) -> Instance:
         return hung(scene, replace(instance, watchdog_at=None), f"no WATCHDOG=1 for {seconds:g} s")
     if instance.uptime_ready_at is not None and instance.uptime_ready_at <= now:
         return become_ready(scene, instance)
+    if instance.well_at is not None and instance.well_at <= now:
+        return replace(instance, failures=0, well_at=None)
     if instance.stop is not None and instance.stop.idle_at is not None and instance.stop.idle_at <= now:
         return ladder.climb(scene, instance, "drained", Cause.DRAINED)
     for check, state in instance.checks.items():

@@ -10,8 +10,9 @@ from dataclasses import replace
 from supervisor.core.effects import OperationChanged
 from supervisor.core.events import Scope, Wish
 from supervisor.core.identity import InstanceId
+from supervisor.core.instance import Instance
 from supervisor.core.phases import Goal, Phase
-from supervisor.core.state import Host, Instance, Operation, OperationState, StepState
+from supervisor.core.state import Host, Operation, OperationState, StepState
 from supervisor.core.turn import Turn
 
 KEPT_OPERATIONS = 200

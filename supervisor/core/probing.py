@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from supervisor.core.effects import Check
 from supervisor.core.events import CheckKind
+from supervisor.core.instance import Instance, ProbeState
 from supervisor.core.plan import ProbePolicy
 from supervisor.core.scene import Scene
-from supervisor.core.state import Instance, ProbeState
 
 DRAIN_CHECKS = ProbePolicy(period_seconds=1.0, timeout_seconds=5.0, failure_threshold=1)
 """How the drain's request is repeated until it is accepted, and its end asked for."""

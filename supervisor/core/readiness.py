@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from supervisor.core.effects import Cause, ReadyChanged
 from supervisor.core.events import CheckKind
+from supervisor.core.instance import Instance
 from supervisor.core.phases import Phase
 from supervisor.core.probing import begin_check
 from supervisor.core.scene import Scene, enter
-from supervisor.core.state import Instance
 
 
 def become_ready(scene: Scene, instance: Instance) -> Instance:
@@ -29,7 +29,8 @@ def turn_ready(scene: Scene, instance: Instance, *, first: bool = False) -> Inst
     started = instance.started_at if first else None
     took = None if started is None else scene.now - started
     scene.emit(ReadyChanged(instance.id, instance.generation, True, "", took))
-    return replace(instance, ready=True, ready_at=scene.now, unready_reason="")
+    well_at = scene.now + scene.plan.restart.backoff.reset_after_seconds if instance.failures else None
+    return replace(instance, ready=True, ready_at=scene.now, well_at=well_at, unready_reason="")
 
 
 def arm(scene: Scene, instance: Instance) -> Instance:

@@ -12,8 +12,9 @@ from supervisor.core import lifecycle, operations
 from supervisor.core.effects import Cause
 from supervisor.core.events import Wish
 from supervisor.core.identity import InstanceId
+from supervisor.core.instance import Instance
 from supervisor.core.phases import Goal, Phase
-from supervisor.core.state import Instance, OperationState, Pool, Rollout, RolloutState, StepState
+from supervisor.core.state import OperationState, Pool, Rollout, RolloutState, StepState
 from supervisor.core.turn import Turn
 
 _FAILING = frozenset({Cause.STARTUP_TIMEOUT, Cause.LIVENESS, Cause.WATCHDOG, Cause.EXIT, Cause.WINDOW_CLOSED})

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from supervisor.core.effects import Cause, Effect, Moved, ReadyChanged
+from supervisor.core.instance import Instance
 from supervisor.core.phases import LEGAL_MOVES, Phase
 from supervisor.core.plan import PoolPlan
-from supervisor.core.state import Instance
 
 
 class IllegalMoveError(Exception):
@@ -79,4 +79,4 @@ def unready(scene: Scene, instance: Instance, reason: str) -> Instance:
     """It may get no work, for this reason; reported once."""
     if instance.ready:
         scene.emit(ReadyChanged(instance.id, instance.generation, False, reason))
-    return replace(instance, ready=False, unready_reason=reason)
+    return replace(instance, ready=False, well_at=None, unready_reason=reason)

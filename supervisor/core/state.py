@@ -1,6 +1,6 @@
-"""What is: the instances, the pools and the host, and the questions one may ask them.
+"""What is: the pools and the host, their counts, and the questions one may ask them.
 
-Instances, pools, rollouts and operations are values: whoever holds one holds a snapshot. The `Host`
+Pools, rollouts and operations are values, as instances are: whoever holds one holds a snapshot. The `Host`
 is the one place that maps names to the latest values; only `turn` writes to it. Nothing here
 decides anything.
 """
@@ -10,143 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from supervisor.core.effects import Cause
-from supervisor.core.events import CheckKind, Scope
-from supervisor.core.exits import ExitRecord
+from supervisor.core.events import Scope
 from supervisor.core.identity import InstanceId
-from supervisor.core.phases import HAS_PROCESS, Goal, Phase
-from supervisor.core.plan import HostPlan, Kind, PoolPlan, Target
-
-
-class RungKind(StrEnum):
-    """The kinds of rung on the stop ladder, in the order in which they are climbed."""
-
-    SETTLE = "settle"
-    DRAIN = "drain"
-    HOLD = "hold"
-    STAGE = "stage"
-    SWEEP = "sweep"
-    KILL = "kill"
-
-
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """One step of a stop: what is sent, to whom, and for how long it may last (None: no bound of its own).
-
-    `cut` says that a deadline of the host made its window shorter than the operator declared it.
-    """
-
-    kind: RungKind
-    window_seconds: float | None
-    number: int = 0
-    signal: str | None = None
-    target: Target = Target.MAIN
-    cut: bool = False
-
-    @property
-    def name(self) -> str:
-        """The word in API, metrics and logs: `settle`, `drain`, `hold`, `stage-1`, `sweep`, `kill`."""
-        return f"stage-{self.number}" if self.kind is RungKind.STAGE else self.kind.value
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """A stop on its way: the ladder, the rung it is on, and what is known about it.
-
-    `rungs[0]` is the current one. `extended_seconds` counts what the worker was granted in this stop.
-    `stop_by` is when a deadline of the host sends it to the last rung; `forced` names who skipped
-    windows or cut them short ("operator" or "deadline"). `idle_at` is when a silent worker counts as drained.
-    """
-
-    cause: Cause
-    rungs: tuple[Rung, ...]
-    began_at: float
-    rung_since: float
-    extended_seconds: float = 0.0
-    stop_by: float | None = None
-    forced: str | None = None
-    escalated: bool = False
-    killed: bool = False
-    drain_sent: bool = False
-    idle_at: float | None = None
-    request_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeState:
-    """One running check: when it is asked next, whether an answer is awaited, and the streak so far."""
-
-    next_at: float | None = None
-    asked_at: float | None = None
-    passes: int = 0
-    failures: int = 0
-    last_reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """One slot of a pool. All `*_at` and `since` are monotonic seconds.
-
-    `deadline` is the moment at which the phase (or the rung) ends by itself. `exit` is set when the
-    main process is gone and only the rest of its tree is awaited.
-    """
-
-    id: InstanceId
-    goal: Goal
-    phase: Phase = Phase.PENDING
-    generation: int = 0
-    since: float = 0.0
-    deadline: float | None = None
-    waiting_for: str = ""
-    pid: int | None = None
-    started_at: float | None = None
-    ready: bool = False
-    ready_at: float | None = None
-    unready_reason: str = ""
-    uptime_ready_at: float | None = None
-    watchdog_seconds: float | None = None
-    watchdog_at: float | None = None
-    checks: Mapping[CheckKind, ProbeState] = field(default_factory=dict)
-    stop: Stop | None = None
-    pending_exit: ExitRecord | None = None
-    signals_sent: frozenset[str] = frozenset()
-    status_text: str = ""
-    in_flight: int | None = None
-    queue_depth: int | None = None
-    said_drained: bool = False
-    said_stopping: bool = False
-    failures: int = 0
-    starts: tuple[float, ...] = ()
-    restarts: int = 0
-    last_exit: ExitRecord | None = None
-    finished: bool = False
-    superseded: bool = False
-    request_id: str = ""
-
-    @property
-    def has_process(self) -> bool:
-        """Whether a process of this generation, or its tree, may be alive."""
-        return self.phase in HAS_PROCESS
-
-    @property
-    def rung(self) -> Rung | None:
-        """The rung of the stop ladder it is on."""
-        return self.stop.rungs[0] if self.stop is not None and self.stop.rungs else None
-
-    @property
-    def at_goal(self) -> bool:
-        """Whether it is where the operator wants it."""
-        if self.goal is Goal.UP:
-            return self.ready or (self.phase is Phase.STOPPED and self.finished)
-        return self.phase is Phase.STOPPED
-
-    def wake_at(self) -> float | None:
-        """The earliest moment at which time alone changes something about it."""
-        moments = [self.deadline, self.uptime_ready_at, self.watchdog_at]
-        if self.stop is not None:
-            moments.append(self.stop.idle_at)
-        moments.extend(probe.next_at for probe in self.checks.values())
-        return min((moment for moment in moments if moment is not None), default=None)
+from supervisor.core.instance import Instance, RungKind
+from supervisor.core.phases import Goal, Phase
+from supervisor.core.plan import HostPlan, Kind, PoolPlan
 
 
 class RolloutState(StrEnum):
@@ -197,14 +65,20 @@ class Census:
     """Counts over the instances of one pool, kept up to date by each change so that nobody has to count.
 
     `going_down` are those with a process whose goal is not up, but for stuck ones, for which nobody waits.
+    `unstarted` and `unfinished` are wanted up and have not come so far: who is not wanted holds up no gate,
+    but a pool of which nobody is wanted has not started.
     """
 
+    declared: int = 0
     wanted: int = 0
+    drained: int = 0
     ready: int = 0
+    looping: int = 0
     with_process: int = 0
     spawned: int = 0
+    unstarted: int = 0
     finished: int = 0
-    at_goal: int = 0
+    unfinished: int = 0
     wanted_at_goal: int = 0
     going_down: int = 0
     holding: int = 0
@@ -212,18 +86,34 @@ class Census:
 
     def count(self, instance: Instance, step: int) -> None:
         """Take an instance into the counts (`step` 1) or out of them (-1)."""
-        stuck = instance.phase is Phase.STUCK
+        wanted, finished = instance.goal is Goal.UP, instance.finished
+        there = (wanted and instance.has_process) or finished
         self.phases[instance.phase] += step
-        self.wanted += step * (instance.goal is Goal.UP)
+        self.declared += step
+        self.wanted += step * wanted
+        self.drained += step * (instance.goal is Goal.DRAINED)
         self.ready += step * instance.ready
+        self.looping += step * instance.is_looping
         self.with_process += step * instance.has_process
-        self.spawned += step * (instance.has_process or instance.finished)
-        self.finished += step * instance.finished
-        self.at_goal += step * instance.at_goal
-        self.wanted_at_goal += step * (instance.goal is Goal.UP and instance.at_goal)
-        self.going_down += step * (instance.has_process and instance.goal is not Goal.UP and not stuck)
+        self.spawned += step * there
+        self.unstarted += step * (wanted and not there)
+        self.finished += step * finished
+        self.unfinished += step * (wanted and not finished)
+        self.wanted_at_goal += step * (wanted and instance.at_goal)
+        leaving = instance.has_process and not wanted and instance.phase is not Phase.STUCK
+        self.going_down += step * leaving
         rung = instance.rung
         self.holding += step * (rung is not None and rung.kind is RungKind.HOLD)
+
+    @property
+    def started(self) -> bool:
+        """Whether the gate of those that depend on `started` is open."""
+        return self.spawned == self.declared or (self.wanted > 0 and not self.unstarted)
+
+    @property
+    def completed(self) -> bool:
+        """Whether the gate of those that depend on `completed` is open."""
+        return self.finished == self.declared or (self.wanted > 0 and not self.unfinished)
 
 
 class OperationState(StrEnum):

@@ -9,11 +9,11 @@ from dataclasses import replace
 from supervisor.core import ladder
 from supervisor.core.effects import Cause, Extended, TasksReported
 from supervisor.core.events import Told, Urgency
+from supervisor.core.instance import Instance
 from supervisor.core.phases import ON_THE_WAY_OUT, Phase
 from supervisor.core.plan import Readiness
 from supervisor.core.readiness import become_ready, turn_ready
 from supervisor.core.scene import Scene, unready
-from supervisor.core.state import Instance
 
 _UP = frozenset({Phase.STARTING, Phase.RUNNING})
 
@@ -34,22 +34,23 @@ def hear(scene: Scene, instance: Instance, told: Told) -> Instance:
         # Work that came after it said so takes it back: an old word must not end the next drain at once.
         said_drained=told.drained or (instance.said_drained and not told.in_flight),
     )
-    if told.extend_seconds is not None:
-        instance = _extend(scene, instance, told.extend_seconds)
     instance = _watchdog_told(scene, instance, told)
     if instance.phase in _UP:
         instance = _readiness_told(scene, instance, told)
     elif instance.phase is Phase.DRAINING and (told.in_flight is not None or told.drained):
         instance = ladder.in_flight_changed(scene, instance)
-    return instance
+    # Last: with STOPPING=1 or X_PITBOSS_DRAINED=1 it means the time that begins with those words.
+    return instance if told.extend_seconds is None else _extend(scene, instance, told.extend_seconds)
 
 
 def _readiness_told(scene: Scene, instance: Instance, told: Told) -> Instance:
     if told.stopping:
         # Final, as in systemd 259: it ends by itself, and within the first grace window or it is made to.
-        instance = replace(unready(scene, instance, "it said that it is stopping"), said_stopping=True)
+        grace = scene.plan.stop.stages[0].grace_seconds if scene.plan.stop.stages else 0.0
+        instance = unready(scene, instance, "it said that it is stopping")
+        if not instance.said_stopping:
+            instance = replace(instance, leaves_by=scene.now + grace + scene.plan.stop.extend_total_seconds)
         if instance.phase is Phase.RUNNING and instance.deadline is None:
-            grace = scene.plan.stop.stages[0].grace_seconds if scene.plan.stop.stages else 0.0
             instance = replace(instance, deadline=scene.now + grace, waiting_for="exit: it said STOPPING=1")
         return instance
     if scene.plan.readiness is not Readiness.NOTIFY or instance.said_stopping:
@@ -80,13 +81,18 @@ def _extend(scene: Scene, instance: Instance, seconds: float) -> Instance:
         instance = replace(instance, watchdog_at=max(instance.watchdog_at, scene.now + step))
     if instance.phase in ON_THE_WAY_OUT:
         return ladder.extend(scene, instance, seconds)
-    if instance.phase is Phase.STARTING and instance.deadline is not None and instance.started_at is not None:
-        ceiling = scene.plan.startup_timeout_seconds + scene.plan.stop.extend_total_seconds
-        deadline = min(scene.now + step, instance.started_at + ceiling)
-        if deadline > instance.deadline:
-            scene.emit(Extended(instance.id, instance.generation, deadline - instance.deadline))
-            return replace(instance, deadline=deadline)
-    return instance
+    ceiling = instance.leaves_by
+    if instance.phase is Phase.STARTING and instance.started_at is not None:
+        ceiling = (
+            instance.started_at + scene.plan.startup_timeout_seconds + scene.plan.stop.extend_total_seconds
+        )
+    if instance.deadline is None or ceiling is None:
+        return instance
+    deadline = min(scene.now + step, ceiling)
+    if deadline <= instance.deadline:
+        return instance
+    scene.emit(Extended(instance.id, instance.generation, deadline - instance.deadline))
+    return replace(instance, deadline=deadline)
 
 
 def hung(scene: Scene, instance: Instance, detail: str) -> Instance:

@@ -11,8 +11,10 @@ from typing import NamedTuple, TypeVar
 
 from supervisor.core.effects import Effect, Report
 from supervisor.core.identity import InstanceId
+from supervisor.core.instance import Instance
+from supervisor.core.phases import Phase
 from supervisor.core.scene import Scene
-from supervisor.core.state import HeapKey, Host, Instance, Operation, Pool, Shutdown, StepState
+from supervisor.core.state import HeapKey, Host, Operation, Pool, Shutdown, StepState
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -28,6 +30,7 @@ class Gates(NamedTuple):
     started: bool
     available: bool
     completed: bool
+    failed: bool
     going_down: bool
 
 
@@ -93,11 +96,12 @@ class Turn:
 
     def gates(self, pool: str) -> Gates:
         """How the pool looks to those that depend on it or are depended on."""
-        census, plan = self.host.census[pool], self.host.pools[pool].plan
+        census = self.host.census[pool]
         return Gates(
-            started=census.spawned == plan.instances,
+            started=census.started,
             available=self.host.pools[pool].available,
-            completed=census.finished == plan.instances,
+            completed=census.completed,
+            failed=census.phases[Phase.FAILED] > 0,
             going_down=census.going_down > 0,
         )
 

@@ -28,9 +28,10 @@ from supervisor.core.events import (
 )
 from supervisor.core.exits import SIGNAL_NUMBERS
 from supervisor.core.identity import InstanceId
+from supervisor.core.instance import Instance
 from supervisor.core.phases import ON_THE_WAY_OUT, Goal, Phase
 from supervisor.core.plan import Target
-from supervisor.core.state import Host, Instance, Operation, OperationState, Shutdown, StepState
+from supervisor.core.state import Host, Operation, OperationState, Shutdown, StepState
 from supervisor.core.turn import Turn
 
 

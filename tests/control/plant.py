@@ -21,9 +21,10 @@ from supervisor.core.events import OperationWish, OperatorWish
 from supervisor.core.exits import ExitClass, ExitRecord
 from supervisor.core.host import step
 from supervisor.core.identity import InstanceId
+from supervisor.core.instance import Instance
 from supervisor.core.phases import Phase
 from supervisor.core.plan import Condition, HostPlan, Kind, PoolPlan
-from supervisor.core.state import Host, Instance, create
+from supervisor.core.state import Host, create
 
 SECRET = "hunter2-planted-secret"
 

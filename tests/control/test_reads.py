@@ -12,9 +12,9 @@ import pytest
 from supervisor.control.clock import WallClock
 from supervisor.control.waiting import WaitingRoom
 from supervisor.core.effects import Cause
+from supervisor.core.instance import Rung, RungKind, Stop
 from supervisor.core.phases import Goal, Phase
 from supervisor.core.plan import HostPlan, PoolPlan, Target
-from supervisor.core.state import Rung, RungKind, Stop
 from tests.control.plant import EMAILS, Plant, an_exit, plant, problem
 from tests.waiting import async_eventually
 

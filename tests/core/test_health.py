@@ -9,16 +9,18 @@ from supervisor.core.events import (
     DrainRequested,
     Exited,
     RestartRequested,
+    ResumeRequested,
     Scope,
     ShutdownRequested,
     Spawned,
     StopRequested,
     Tick,
+    Urgency,
     Wish,
 )
 from supervisor.core.exits import ExitStatus
 from supervisor.core.health import REASONS_SHOWN, Status, host_reasons, pool_health, why_not
-from supervisor.core.host import step
+from supervisor.core.host import next_deadline, step
 from supervisor.core.identity import InstanceId
 from supervisor.core.phases import Goal
 from supervisor.core.plan import Condition, Kind, PoolPlan, RestartPolicy, RestartRules
@@ -139,13 +141,101 @@ def test_one_that_gave_up_says_why() -> None:
 
 
 def test_one_taken_away_from_a_pool_that_is_up_is_no_trouble() -> None:
-    """The pool is well with what is wanted of it."""
+    """The pool is well with what is wanted of it, on the way down and after."""
     host = up(2)
     step(host, StopRequested(Wish(Scope("a", 1), "x")), 11.0)
     assert host.instances[InstanceId("a", 1)].goal is Goal.DOWN
-    assert pool_health(host, "a").status is Status.DEGRADED
+    health = pool_health(host, "a")
+    assert (health.status, health.ok, health.wanted, health.ready) == (Status.HEALTHY, True, 1, 1)
     step(host, Exited(InstanceId("a", 1), 1, ExitStatus(code=0)), 12.0)
     assert pool_health(host, "a").status is Status.HEALTHY
+
+
+def test_one_that_never_gets_down_is_trouble() -> None:
+    """Stuck is said of a pool of which everybody else is well."""
+    host = up(2)
+    step(host, StopRequested(Wish(Scope("a", 1), "x"), Urgency.KILL), 11.0)
+    step(host, Tick(), 16.0)
+    health = pool_health(host, "a")
+    assert (health.status, health.ok) == (Status.DEGRADED, False)
+    assert health.reasons == ("a/1 is stuck, waiting for the kernel to end it",)
+
+
+def test_a_pool_taken_down_one_by_one_is_down() -> None:
+    """The status follows the instances, whichever way their goals were said."""
+    host = up(2)
+    step(host, DrainRequested(Wish(Scope("a", 0), "x")), 11.0)
+    step(host, DrainRequested(Wish(Scope("a", 1), "y")), 11.0)
+    assert pool_health(host, "a").status is Status.DRAINING
+    step(host, Exited(A, 1, ExitStatus(code=0)), 12.0)
+    step(host, Exited(InstanceId("a", 1), 1, ExitStatus(code=0)), 12.0)
+    health = pool_health(host, "a")
+    assert (health.status, health.ok, health.wanted) == (Status.DRAINED, False, 0)
+
+
+def test_one_brought_back_from_a_drained_pool_is_judged() -> None:
+    """One that is wanted and ready makes the pool well with what is wanted of it."""
+    host = up(2)
+    step(host, DrainRequested(Wish(Scope("a"), "x")), 11.0)
+    for index in range(2):
+        step(host, Exited(InstanceId("a", index), 1, ExitStatus(code=0)), 12.0)
+    step(host, ResumeRequested(Wish(Scope("a", 0), "y")), 13.0)
+    assert pool_health(host, "a").status is Status.STARTING
+    step(host, Spawned(A, 2, 77), 13.0)
+    step(host, Tick(), 14.0)
+    health = pool_health(host, "a")
+    assert (health.status, health.ok, health.wanted, health.ready) == (Status.HEALTHY, True, 1, 1)
+
+
+def crash(host: Host, now: float, *, up_for: float) -> float:
+    """The worker fails, comes back, and is up again for a while; the moment after that."""
+    generation = host.instances[A].generation
+    step(host, Exited(A, generation, BAD), now)
+    while host.instances[A].generation == generation:
+        now = next_deadline(host) or now
+        step(host, Tick(), now)
+    step(host, Spawned(A, generation + 1, 70 + generation), now)
+    for _ in range(4):
+        moment = next_deadline(host)
+        if moment is None or moment > now + up_for:
+            break
+        step(host, Tick(), moment)
+    return now + up_for
+
+
+def test_a_crash_loop_is_degraded_while_it_is_up() -> None:
+    """A worker that fails late is not well between two failures; one failure alone is no loop yet."""
+    host = up(1)
+    now = crash(host, 11.0, up_for=1.5)
+    assert pool_health(host, "a").status is Status.HEALTHY
+    now = crash(host, now, up_for=1.5)
+    health = pool_health(host, "a")
+    assert (health.status, health.ok, health.ready) == (Status.DEGRADED, True, 1)
+    assert health.reasons == (
+        "a/0 has failed 2 times in a row; it counts as well when it has been ready for 60 s",
+    )
+    assert host_reasons(host) == (), "it serves: a balancer need not take the host out"
+    step(host, Tick(), now + 60)
+    assert pool_health(host, "a").status is Status.HEALTHY
+    assert host.instances[A].failures == 0
+
+
+def test_who_fails_once_a_minute_is_not_called_a_loop() -> None:
+    """Well for longer than `reset_after` between the failures: each of them is a first one."""
+    host, now = up(1), 80.0
+    for _ in range(4):
+        now = crash(host, now, up_for=61.5)
+        assert pool_health(host, "a").status is Status.HEALTHY
+
+
+def test_many_that_loop_are_counted() -> None:
+    """The page has room for a few."""
+    host = up(REASONS_SHOWN + 2)
+    for key, one in list(host.instances.items()):
+        host.census["a"].count(one, -1)
+        host.instances[key] = replace(one, failures=3)
+        host.census["a"].count(host.instances[key], 1)
+    assert pool_health(host, "a").reasons[-1] == "and 2 more instances"
 
 
 def test_a_host_that_goes_down_says_only_that() -> None:
@@ -153,6 +243,7 @@ def test_a_host_that_goes_down_says_only_that() -> None:
     host = up(1)
     step(host, ShutdownRequested(Wish(Scope(), "end")), 11.0)
     assert host_reasons(host) == ("the host is shutting down",)
+    assert pool_health(host, "a").reasons == ("a is stopping: the host is shutting down",)
 
 
 def test_unready_says_why() -> None:

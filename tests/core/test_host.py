@@ -108,14 +108,41 @@ def test_a_task_opens_the_gate_when_it_has_completed() -> None:
 
 
 def test_the_waiting_pool_names_the_failed_task() -> None:
-    """`waiting_for` is looked up when the instance is looked at."""
+    """As soon as it has failed: nobody has to look at the other pool to learn why this one waits."""
     migrate = PoolPlan("migrate", kind=Kind.TASK, restart=RestartRules(give_up=GiveUp(1, 60)))
     book = booted(migrate, PoolPlan("web", depends_on={"migrate": Condition.COMPLETED}))
     book << "spawn migrate/0#1 (boot)" << "migrate/0 pending > starting (boot)"
     book >> Exited(named("migrate/0"), 1, BAD) << "migrate/0 starting > failed (gave-up)"
-    book >> StopRequested(wish("web")) << "web/0 pending > stopped (stop)" << "accepted op1"
-    book >> ResumeRequested(wish("web", "op2")) << "accepted op2" << "web/0 stopped > pending (start)"
     assert book.instance("web/0").waiting_for == "migrate completed (1 failed)"
+    assert book
+
+
+@pytest.mark.parametrize("condition", [Condition.STARTED, Condition.COMPLETED])
+def test_who_was_taken_down_holds_up_no_gate(condition: Condition) -> None:
+    """One of two is stopped by an operator before it has come so far: those that wait ask for the other."""
+    kind = Kind.TASK if condition is Condition.COMPLETED else Kind.SERVICE
+    book = booted(
+        PoolPlan("first", readiness=Readiness.NOTIFY),
+        PoolPlan("needed", instances=2, kind=kind, depends_on={"first": Condition.READY}),
+        PoolPlan("web", depends_on={"needed": condition}),
+    )
+    book << "spawn first/0#1 (boot)" << "first/0 pending > starting (boot)"
+    book >> StopRequested(wish("needed/1")) << "needed/1 pending > stopped (stop)" << "accepted op1"
+    book >> Told(named("first/0"), 1, ready=True) << "first/0 starting > running (ready)"
+    book << "spawn needed/0#1 (boot)" << "needed/0 pending > starting (boot)"
+    if condition is Condition.COMPLETED:
+        book >> Exited(named("needed/0"), 1, OK) << "needed/0 starting > stopped (completed)"
+    assert book << "spawn web/0#1 (boot)" << "web/0 pending > starting (boot)"
+
+
+def test_a_pool_that_was_stopped_has_not_started() -> None:
+    """Nobody of it is wanted: whoever depends on it waits, although its last process still lives."""
+    book = running(PoolPlan("db"), PoolPlan("web", depends_on={"db": Condition.STARTED}))
+    book >> StopRequested(wish("db")) << "db/0 running > stopping (stop, stage-1)"
+    book << "SIGTERM main db/0#1" << "accepted op1"
+    book >> Exited(named("web/0"), 1, BAD) << "web/0 running > backoff (exit)"
+    book.until(10.5) << "web/0 backoff > pending (retry)"
+    assert book.instance("web/0").waiting_for == "db started (0/0)"
     assert book
 
 

@@ -21,9 +21,9 @@ from supervisor.core.events import (
     Urgency,
 )
 from supervisor.core.exits import ExitStatus
+from supervisor.core.instance import RungKind
 from supervisor.core.phases import Phase
 from supervisor.core.plan import Condition, DrainPolicy, PoolPlan, Stage, StopPolicy, Target
-from supervisor.core.state import RungKind
 from tests.playbook import Playbook, named, running, wish
 
 WEB = named("web/0")

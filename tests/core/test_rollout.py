@@ -23,9 +23,10 @@ from supervisor.core.events import (
 from supervisor.core.exits import ExitStatus
 from supervisor.core.host import next_deadline, step
 from supervisor.core.identity import InstanceId
+from supervisor.core.instance import Instance
 from supervisor.core.phases import Phase
 from supervisor.core.plan import Backoff, Kind, PoolPlan, RestartRules, RolloutRules
-from supervisor.core.state import Instance, Operation
+from supervisor.core.state import Operation
 from tests.playbook import host_of, running
 
 POOL = Scope("a")

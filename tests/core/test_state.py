@@ -1,9 +1,10 @@
 """The values and the questions one may ask them."""
 
 from supervisor.core.events import DrainRequested, StopRequested
+from supervisor.core.instance import RungKind
 from supervisor.core.phases import HAS_PROCESS, LEGAL_MOVES, ON_THE_WAY_OUT, Goal, Phase
 from supervisor.core.plan import Condition, DrainPolicy, Kind, PoolPlan
-from supervisor.core.state import Census, OperationState, RungKind, is_task
+from supervisor.core.state import Census, OperationState, is_task
 from tests.playbook import host_of, named, running, wish
 
 

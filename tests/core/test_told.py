@@ -153,6 +153,18 @@ def test_without_stages_there_is_no_window_to_leave_in() -> None:
     assert book.until(10) << "web/0 running > stopping (window-closed, kill)" << "kill web/0#1"
 
 
+def test_who_stops_by_itself_may_ask_for_more_time() -> None:
+    """With STOPPING=1 or after it, step by step, never beyond the first window and the whole ceiling."""
+    plan = PoolPlan("web", stop=StopPolicy(extend_step_seconds=30, extend_total_seconds=40))
+    book = running(plan) >> Told(WEB, 1, stopping=True, extend_seconds=28)
+    book << "web/0 unready: it said that it is stopping" << "web/0 gets 3 s more"
+    book.at(20) >> Told(WEB, 1, extend_seconds=1)
+    book.at(30) >> Told(WEB, 1, extend_seconds=1e9) << "web/0 gets 22 s more"
+    book.at(50) >> Told(WEB, 1, stopping=True, extend_seconds=1e9) << "web/0 gets 15 s more"
+    book.until(74.9)
+    assert book.until(75) << "web/0 running > stopping (window-closed, stage-1)" << "SIGTERM main web/0#1"
+
+
 def test_stopping_is_final() -> None:
     """Neither READY=1 nor a passing probe makes it ready again."""
     book = running(PoolPlan("web", readiness=Readiness.NOTIFY)) >> Told(WEB, 1, stopping=True)

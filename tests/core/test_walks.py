@@ -35,6 +35,7 @@ from supervisor.core.events import (
 from supervisor.core.exits import ExitStatus
 from supervisor.core.host import step
 from supervisor.core.identity import InstanceId
+from supervisor.core.instance import Instance
 from supervisor.core.phases import LEGAL_MOVES, Goal, Phase
 from supervisor.core.plan import (
     Backoff,
@@ -48,7 +49,7 @@ from supervisor.core.plan import (
     RestartRules,
     RolloutRules,
 )
-from supervisor.core.state import Census, Host, Instance
+from supervisor.core.state import Census, Host
 from tests.playbook import host_of, wish
 
 SEEDS, STEPS = 24, 120

@@ -29,9 +29,10 @@ from supervisor.core.effects import (
 )
 from supervisor.core.events import Event, Exited, OperatorWish, SignalRequested
 from supervisor.core.identity import InstanceId
+from supervisor.core.instance import Instance, RungKind
 from supervisor.core.phases import HAS_PROCESS, LEGAL_MOVES, ON_THE_WAY_OUT, Goal, Phase
 from supervisor.core.plan import SWEEP_SECONDS, Kind, Readiness, Target
-from supervisor.core.state import Census, Instance, RungKind
+from supervisor.core.state import Census
 from tests.simulation.kernel import Tree
 
 if TYPE_CHECKING:

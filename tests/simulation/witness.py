@@ -4,7 +4,7 @@ It follows wishes and reports with a few lines of its own; where its picture and
 one of the two is wrong, and the checkers say so.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -189,12 +189,20 @@ class Witness:
         for needed, condition in self.plan.pools[pool].depends_on.items():
             members = self.members(needed)
             match condition:
-                case Condition.STARTED if not all(slot.has_process or slot.finished for slot in members):
+                case Condition.STARTED if not _gate(
+                    members, lambda slot: slot.finished or (slot.has_process and slot.goal is Goal.UP)
+                ):
                     return False
                 case Condition.READY if not available[needed]:
                     return False
-                case Condition.COMPLETED if not all(slot.finished for slot in members):
+                case Condition.COMPLETED if not _gate(members, lambda slot: slot.finished):
                     return False
                 case _:
                     pass
         return True
+
+
+def _gate(members: list[Slot], come_so_far: Callable[[Slot], bool]) -> bool:
+    """All of them, or all of those that are wanted if any is: who was taken down holds up no gate."""
+    wanted = [slot for slot in members if slot.goal is Goal.UP]
+    return all(map(come_so_far, members)) or (bool(wanted) and all(map(come_so_far, wanted)))

@@ -34,9 +34,10 @@ from supervisor.core.effects import (
 from supervisor.core.events import Scope
 from supervisor.core.exits import ExitClass, ExitRecord
 from supervisor.core.identity import InstanceId
+from supervisor.core.instance import Instance
 from supervisor.core.phases import Goal, Phase
 from supervisor.core.plan import HostPlan, PoolPlan
-from supervisor.core.state import Host, Instance, Operation, OperationState, create
+from supervisor.core.state import Host, Operation, OperationState, create
 from supervisor.telemetry import log_stream
 from supervisor.telemetry.log_forms import TEXT_LIMIT, escape, quoted, span
 from supervisor.telemetry.logs import Form, configure

@@ -39,19 +39,10 @@ from supervisor.core.events import Booted, CheckKind, Exited, Scope, Spawned, Ti
 from supervisor.core.exits import ExitClass, ExitRecord, ExitStatus
 from supervisor.core.host import next_deadline, step
 from supervisor.core.identity import InstanceId
+from supervisor.core.instance import Rung, RungKind, Stop
 from supervisor.core.phases import Goal, Phase
 from supervisor.core.plan import HostPlan, PoolPlan, Readiness
-from supervisor.core.state import (
-    Host,
-    Operation,
-    OperationState,
-    Rung,
-    RungKind,
-    Shutdown,
-    StepState,
-    Stop,
-    create,
-)
+from supervisor.core.state import Host, Operation, OperationState, Shutdown, StepState, create
 from supervisor.telemetry.exposition import Family, Histogram, escaped, number
 from supervisor.telemetry.lag import WINDOW_SECONDS, Lag
 from supervisor.telemetry.log_forms import HumanForm, JournalForm, JsonForm
