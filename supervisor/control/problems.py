@@ -36,6 +36,7 @@ KINDS: Mapping[str, Kind] = {
     "timeout": Kind(408, "Timeout", "The request did not arrive in time; the connection is closed."),
     "drained": Kind(409, "Drained", "The target is drained and stays so until it is resumed."),
     "stopped": Kind(409, "Stopped", "The target is stopped and stays so until it is started or resumed."),
+    "not-running": Kind(409, "Not running", "The target has no process that could be signalled."),
     "shutting-down": Kind(409, "Shutting down", "The host is on its way down and takes no such wish."),
     "operation-ended": Kind(409, "Operation ended", "The operation is over; nothing about it can change."),
     "not-a-rollout": Kind(409, "Not a rollout", "Only a rollout can be aborted, paused or resumed."),

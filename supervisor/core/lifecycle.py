@@ -28,7 +28,7 @@ from supervisor.core.events import (
 from supervisor.core.exits import ExitClass, ExitRecord
 from supervisor.core.instance import Instance, RungKind
 from supervisor.core.phases import ON_THE_WAY_OUT, Goal, Phase
-from supervisor.core.plan import Readiness
+from supervisor.core.plan import Kind, Readiness
 from supervisor.core.probing import answered, ask_due, begin_check, is_awaited, without
 from supervisor.core.readiness import arm, become_ready, turn_ready
 from supervisor.core.scene import Scene, enter, unready
@@ -45,6 +45,9 @@ def advance(scene: Scene, instance: Instance, gate: str) -> Instance:
         if instance.phase in {Phase.PENDING, Phase.BACKOFF, Phase.FAILED}:
             cause = Cause.DRAIN if instance.goal is Goal.DRAINED else Cause.STOP
             return enter(scene, instance, Phase.STOPPED, cause, waiting_for="", superseded=False)
+        if instance.finished and scene.plan.kind is Kind.SERVICE:
+            # A task runs once per boot; a service that ended well runs again when it is started again.
+            return replace(instance, finished=False)
         return instance
     if instance.phase is Phase.STOPPED and not instance.finished:
         # Only an operator's wish leads here: what failed before it does not count any more.

@@ -312,6 +312,12 @@ def _signal(turn: Turn, event: SignalRequested, ids: list[InstanceId]) -> str:
         known = ", ".join(SIGNAL_NUMBERS)
         raise _RefusedError("unknown-signal", f"cannot send {event.signal!r}", f"the signals are: {known}")
     alive = [key for key in ids if turn.host.instances[key].has_process]
+    if not alive:
+        scope = event.wish.scope
+        where = f" {scope}" if scope.pool else ""
+        raise _RefusedError(
+            "not-running", f"{scope} has no process to signal", f"pitbossctl status{where} says why"
+        )
     for key in alive:
         instance = turn.host.instances[key]
         turn.put(replace(instance, signals_sent=instance.signals_sent | {event.signal}))

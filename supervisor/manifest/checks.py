@@ -99,6 +99,13 @@ def _startup(pool: model.Pool) -> Iterator[Finding]:
     if startup.min_uptime >= startup.timeout:
         shorter = f"expected less than startup.timeout ({said(startup.timeout)})"
         yield ("startup", "min_uptime"), f"{shorter}, found {said(startup.min_uptime)}"
+    probe = pool.readiness
+    if probe is not None and not probe.notify:
+        # The first answer may come at once; each further one that is asked for comes a period later.
+        soonest = probe.initial_delay + (probe.success_threshold - 1) * probe.period
+        if soonest >= startup.timeout:
+            found = f"found a readiness probe that passes after {said(soonest)} at the earliest"
+            yield ("startup", "timeout"), f"expected more, {found}"
 
 
 def _restart(pool: model.Pool) -> Iterator[Finding]:
@@ -113,7 +120,7 @@ def _restart(pool: model.Pool) -> Iterator[Finding]:
 _CHECKS: tuple[tuple[frozenset[str], Callable[[model.Pool], Iterator[Finding]]], ...] = (
     (frozenset({"readiness", "liveness"}), _probes),
     (frozenset({"drain", "stop"}), _drain),
-    (frozenset({"startup"}), _startup),
+    (frozenset({"startup", "readiness"}), _startup),
     (frozenset({"restart", "kind"}), _restart),
 )
 

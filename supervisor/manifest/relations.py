@@ -6,7 +6,7 @@ Pure functions over names. Decides nothing about a single pool.
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 
-from supervisor.core.plan import KILL_SECONDS, HostPlan
+from supervisor.core.plan import HostPlan
 
 Graph = Mapping[str, Iterable[str]]
 
@@ -80,7 +80,8 @@ def worst_case_shutdown_seconds(plan: HostPlan) -> float:
     """How long the host may take to stop without extensions, seconds.
 
     All pools drain at the same time; the stages of a pool begin when its own drain is over and every
-    pool that depends on it is gone.
+    pool that depends on it is gone. The worst is a worker that was just started, whose main process ends
+    in its last window, and whose children outlive every signal but SIGKILL.
     """
     dependents: dict[str, list[str]] = {name: [] for name in plan.pools}
     for name, pool in plan.pools.items():
@@ -92,12 +93,9 @@ def worst_case_shutdown_seconds(plan: HostPlan) -> float:
     while queue:
         name = queue.popleft()
         pool = plan.pools[name]
-        drain = pool.drain.settle_seconds + pool.drain.window_seconds if pool.drain else 0.0
-        ladder = sum(stage.grace_seconds for stage in pool.stop.stages) + KILL_SECONDS
-        begin = max([drain, *(ends[above] for above in dependents[name])])
-        ends[name] = (
-            begin + ladder if pool.instances else max([0.0, *(ends[above] for above in dependents[name])])
-        )
+        above_gone = max([0.0, *(ends[above] for above in dependents[name])])
+        ladder = pool.stop.worst_case_seconds
+        ends[name] = max(pool.before_stages_seconds, above_gone) + ladder if pool.instances else above_gone
         for other in pool.depends_on:
             waiting[other] -= 1
             if waiting[other] == 0:

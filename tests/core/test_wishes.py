@@ -23,7 +23,7 @@ from supervisor.core.events import (
 from supervisor.core.exits import ExitStatus
 from supervisor.core.host import step
 from supervisor.core.phases import Goal, Phase
-from supervisor.core.plan import DrainPolicy, Kind, PoolPlan
+from supervisor.core.plan import DrainPolicy, Kind, PoolPlan, RestartPolicy, RestartRules
 from supervisor.core.state import OperationState
 from tests.playbook import Playbook, acts, named, running, wish
 
@@ -267,6 +267,30 @@ def test_a_finished_task_stays_finished() -> None:
     book >> StopRequested(wish("task")) << "accepted op1" >> StartRequested(wish("task", "op2"))
     assert book << "accepted op2"
     assert book.instance("task/0").phase is Phase.STOPPED
+
+
+def test_a_service_that_ended_well_runs_again_when_it_is_started_again() -> None:
+    """It did not have to be restarted by its policy; an operator who stops and starts it wants it up."""
+    web = PoolPlan("web", restart=RestartRules(RestartPolicy.ON_FAILURE))
+    book = running(web) >> Exited(named("web/0"), 1, OK) << "web/0 running > stopped (completed)"
+    assert book >> StartRequested(wish("web", "op1")) << "accepted op1"
+    book >> StopRequested(wish("web", "op2")) << "accepted op2"
+    book >> StartRequested(wish("web", "op3")) << "accepted op3"
+    assert (
+        book
+        << "web/0 stopped > pending (start)"
+        << "spawn web/0#2 (start)"
+        << ("web/0 pending > starting (start)")
+    )
+
+
+def test_nobody_can_be_signalled_where_nobody_is() -> None:
+    """A signal to a pool without a process is refused: it did not happen."""
+    book = running(PoolPlan("web")) >> StopRequested(wish("web"), Urgency.KILL)
+    book << "web/0 running > stopping (stop, kill)" << "kill web/0#1" << "accepted op1"
+    book >> Exited(named("web/0"), 1, OK) << "web/0 stopping > stopped (exit)"
+    for target in ("web", "web/0", ""):
+        assert book >> SignalRequested(wish(target, f"op-{target}"), "SIGHUP") << "refused not-running"
 
 
 def test_scopes_have_names() -> None:

@@ -9,6 +9,9 @@ import pytest
 
 from supervisor.core.plan import (
     DEFAULT_STAGES,
+    KILL_SECONDS,
+    LINGER_SECONDS,
+    SWEEP_SECONDS,
     Backoff,
     Condition,
     DrainPolicy,
@@ -168,12 +171,13 @@ def test_the_worst_case_of_a_shutdown(manifest: Loader) -> None:
           aside: {command: x, stop: {stages: [{signal: TERM, grace: 40s}]}}
           none: {command: x, instances: 0, depends_on: [db], stop: {stages: [{signal: TERM, grace: 400s}]}}
         """
-    loaded = manifest(text % "75s")
-    assert loaded.worst_case_shutdown_seconds == 5 + 20 + 30 + 5 + 10 + 5
+    loaded = manifest(text % "86s")
+    after_main = LINGER_SECONDS + SWEEP_SECONDS + KILL_SECONDS
+    assert loaded.worst_case_shutdown_seconds == 5 + 20 + 30 + after_main + 10 + after_main
     assert not [one for one in loaded.warnings if one.path == "shutdown.deadline"]
-    warned = [str(one) for one in manifest(text % "74s").warnings if one.path == "shutdown.deadline"]
+    warned = [str(one) for one in manifest(text % "85s").warnings if one.path == "shutdown.deadline"]
     assert len(warned) == 1
     assert warned[0].endswith(
         "m.yaml:1:22: shutdown.deadline: expected at least as long as the pools may take, "
-        "found windows that add up to 75s (they are scaled to fit)"
+        "found windows that add up to 85.4s (they are scaled to fit)"
     )

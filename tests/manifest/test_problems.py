@@ -152,6 +152,11 @@ ONE = {
         "startup: {timeout: 1s, min_uptime: 1s}",
         "4:40: pools.api.startup.min_uptime: expected less than startup.timeout (1s), found 1s",
     ),
+    "startup timeout": (
+        "startup: {timeout: 5s}\n    readiness: {tcp: 'localhost:1', period: 2s, success_threshold: 4}",
+        "4:24: pools.api.startup.timeout: expected more, "
+        "found a readiness probe that passes after 6s at the earliest",
+    ),
     "backoff": (
         "restart: {backoff: {initial: 2m}}",
         "4:34: pools.api.restart.backoff.initial: expected at most restart.backoff.max (60s), found 120s",

@@ -25,7 +25,7 @@ from supervisor.core.events import (
 )
 from supervisor.core.identity import InstanceId
 from supervisor.core.phases import Goal, Phase
-from supervisor.core.plan import KILL_SECONDS, Condition, HostPlan
+from supervisor.core.plan import KILL_SECONDS, Condition, HostPlan, Kind
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -131,10 +131,12 @@ class Witness:
             case DrainRequested(deadline_seconds=seconds):
                 meant = [key for key in meant if self.slots[key].goal is not Goal.DOWN]
                 self._set(meant, Goal.DRAINED)
+                self._run_again(meant)
                 if seconds is not None:
                     self._fit(meant, world.now, world.now + seconds)
             case StopRequested():
                 self._set(meant, Goal.DOWN)
+                self._run_again(meant)
                 urgency = event.urgency
             case ShutdownRequested():
                 self._shut_down(world, event)
@@ -176,6 +178,11 @@ class Witness:
             self.slots[key].goal = goal
         for pool in dict.fromkeys(key.pool for key in keys):
             self.available[pool] = self._is_available(pool, self.available[pool])
+
+    def _run_again(self, keys: list[InstanceId]) -> None:
+        for key in keys:
+            if self.plan.pools[key.pool].kind is Kind.SERVICE:
+                self.slots[key].finished = False
 
     # ── gates ────────────────────────────────────────────────────────────────────────────────────
 
