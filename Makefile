@@ -16,7 +16,7 @@ help: ## Show this list
 setup: .venv/stamp ## Make .venv with everything in it; does nothing while pyproject.toml is unchanged
 
 .venv/stamp: pyproject.toml
-	$(PYTHON) -m venv .venv
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,demo,workloads]'
 	@touch $@
 

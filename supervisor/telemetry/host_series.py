@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 
 from supervisor.core.health import pool_health
 from supervisor.core.identity import InstanceId
+from supervisor.core.instance import Instance
 from supervisor.core.phases import Phase
-from supervisor.core.state import Host, Instance
+from supervisor.core.state import Host
 from supervisor.telemetry.exposition import STEP, Families, Labels, number, series
 
 Samples = Mapping[InstanceId, tuple[float, int]]

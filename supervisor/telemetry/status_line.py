@@ -4,7 +4,7 @@ Decides the words only; how often they are said is the business of whoever says 
 """
 
 from supervisor.core.health import pool_health
-from supervisor.core.phases import Goal
+from supervisor.core.phases import Phase
 from supervisor.core.state import Host
 from supervisor.telemetry.log_forms import escape, span
 
@@ -25,7 +25,9 @@ def status_line(host: Host, now: float) -> str:
         return f"shutting down: {_counted(many, 'instance')} left, {span(left)} at most"
     well, troubled, reason = 0, 0, ""
     for name, pool in host.pools.items():
-        if pool.goal is Goal.UP and host.census[name].at_goal == pool.plan.instances:
+        census = host.census[name]
+        quiet = census.wanted_at_goal == census.wanted and not census.phases[Phase.STUCK]
+        if quiet and (census.wanted or not census.declared):
             well += 1
         elif reason and pool.rollout is None:
             # Its instances are not looked at one by one: a thousand pools in trouble are still one line.
