@@ -38,7 +38,10 @@ class CommandRun:
         self._launch = launch
         self._loop = asyncio.get_running_loop()
         self._tail = b""
-        self._output, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            self._output, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise CheckError(f"cannot run {self.name}: {error.strerror}") from error
         try:
             # Only the reading end may be non-blocking: that mode is shared with the command otherwise.
             os.set_blocking(write_end, True)

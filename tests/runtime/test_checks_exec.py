@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +106,20 @@ async def test_a_command_that_cannot_run_says_so(prober: Prober) -> None:
     assert reason is not None
     assert reason.startswith("cannot run ./missing.sh")
     assert await prober.ask() is not None
+
+
+async def test_a_daemon_without_descriptors_says_so(prober: Prober, caplog: pytest.LogCaptureFixture) -> None:
+    """Having no room for a pipe is a reason like any other, and nothing unexpected."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        reason = await prober.ask("true")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert reason == "cannot run true: Too many open files"
+    assert caplog.records == []
 
 
 async def test_it_runs_as_the_worker_would(prober: Prober, tmp_path: Path) -> None:
