@@ -73,9 +73,11 @@ class Daemon:
         command = [str(BIN / "pitbossd")]
         if self.user is not None:
             python, seen = public_python()
-            environment |= seen
+            # By env, after the change of user: a library to preload must not run as root first.
+            environment = {name: value for name, value in environment.items() if name not in self.env}
+            named = [f"{name}={value}" for name, value in (seen | self.env).items()]
             identity = [f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"]
-            command = ["setpriv", *identity, python, "-m", "supervisor.cli.pitbossd"]
+            command = ["setpriv", *identity, "env", *named, python, "-m", "supervisor.cli.pitbossd"]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "run", str(self.manifest_path), "--log-format", "json"],

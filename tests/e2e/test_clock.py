@@ -1,17 +1,13 @@
-"""The wall clock is stepped by a day while things are under way: nothing ends early, nothing sticks.
-
-libfaketime is preloaded into the daemon alone, with a file that says by how much its wall clock is off;
-the monotonic clock stays true, as it does when an administrator or NTP steps a real machine.
-"""
+"""The wall clock is stepped by a day while things are under way: nothing ends early, nothing sticks."""
 
 import signal
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e.clock import LIBRARIES, Clock
 from tests.e2e.commands import pool, script, worker
 from tests.e2e.daemon import Daemon, alive
 from tests.e2e.record import Record
@@ -19,7 +15,6 @@ from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
 
-LIBRARIES = sorted(Path("/usr/lib").glob("**/faketime/libfaketimeMT.so.1"))
 DAY_SECONDS = 86400
 
 pytestmark = pytest.mark.skipif(not LIBRARIES, reason="needs the package faketime")
@@ -32,33 +27,6 @@ WATCHED = script(
     "    s.sendto(b'WATCHDOG=1', os.environ['NOTIFY_SOCKET'])\n"
     "    threading.Event().wait(0.3)\n"
 )
-
-
-class Clock:
-    """The wall clock of one daemon, as far as the daemon can tell."""
-
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / "offset"
-        self.offset_seconds = 0
-        self.step(0)
-        self.env = {
-            "LD_PRELOAD": str(LIBRARIES[0]),
-            "FAKETIME_TIMESTAMP_FILE": str(self.path),
-            "FAKETIME_NO_CACHE": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-        }
-
-    def step(self, seconds: int) -> None:
-        """Set the clock forward, or back."""
-        self.offset_seconds += seconds
-        fresh = self.path.with_suffix(".new")
-        fresh.write_text(f"{self.offset_seconds:+d}s\n")
-        fresh.rename(self.path)
-
-    def shows(self, text: str) -> bool:
-        """Whether a time that the daemon wrote is about now by this clock."""
-        now = datetime.now(UTC) + timedelta(seconds=self.offset_seconds)
-        return abs((datetime.fromisoformat(text) - now).total_seconds()) < 3600
 
 
 def now_of(one: Daemon) -> str:

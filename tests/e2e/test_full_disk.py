@@ -3,7 +3,6 @@
 import re
 import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,50 +11,21 @@ import pytest
 
 from tests.e2e.commands import pool, script, worker
 from tests.e2e.daemon import Daemon
+from tests.e2e.disk import Disk, mount
 from tests.e2e.scrape import metric
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
 
 
-class Disk:
-    """A file system of 1 MiB that a test can fill and empty."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._filler = path / "filler"
-
-    def fill(self) -> None:
-        """Take what space is left, to the last byte."""
-        with self._filler.open("ab", buffering=0) as file:
-            size = 65536
-            while size:
-                try:
-                    file.write(bytes(size))
-                except OSError:
-                    size //= 2
-
-    def free(self) -> None:
-        """Give it back."""
-        self._filler.unlink()
-
-
 @pytest.fixture
 def disk() -> Iterator[Disk]:
     """A small file system; gone after the test. Asked for before `daemon`, it outlives the daemon."""
-    path = Path(tempfile.mkdtemp(prefix="pb-disk-", dir="/tmp"))
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0755", "pitboss-test", str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if made.returncode != 0:
-        path.rmdir()
-        pytest.skip(f"a small file system cannot be mounted here: {made.stderr.strip()}")
-    yield Disk(path)
-    subprocess.run(["umount", "--lazy", str(path)], check=True)
-    shutil.rmtree(path, ignore_errors=True)
+    made = mount(Path(tempfile.mkdtemp(prefix="pb-disk-", dir="/tmp")))
+    if isinstance(made, str):
+        pytest.skip(made)
+    yield made
+    made.close()
 
 
 CHATTY = (
