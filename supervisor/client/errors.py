@@ -84,6 +84,6 @@ class Problem(ClientError):  # noqa: N818
         self.request_id = request_id
 
     @property
-    def exit_code(self) -> int:  # type: ignore[override]
+    def exit_code(self) -> int:  # type: ignore[override]  # a constant of the base class, which here depends
         """2 where the caller's words were wrong, 1 where the goal could not be reached."""
         return EXIT_USAGE if self.kind in USAGE_KINDS else EXIT_NOT_REACHED

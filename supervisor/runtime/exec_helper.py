@@ -10,7 +10,7 @@ It imports only what an interpreter has loaded anyway or loads in microseconds (
 `signal`, `marshal` instead of `json`): it runs before each worker that needs it.
 """
 
-import _signal  # type: ignore[import-not-found]
+import _signal  # type: ignore[import-not-found]  # it has no stub
 import marshal
 import os
 import resource

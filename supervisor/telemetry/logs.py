@@ -42,7 +42,7 @@ def configure(
         if getattr(old, "is_pitboss", False):
             root.removeHandler(old)
             old.close()
-    handler.is_pitboss = True  # type: ignore[attr-defined]
+    handler.is_pitboss = True  # type: ignore[attr-defined]  # how ours are told from a host program's
     root.addHandler(handler)
     return form
 

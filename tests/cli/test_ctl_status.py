@@ -87,8 +87,8 @@ emails/0   running        yes  4100    1  3m12s  3 in flight, 1200 queued
 emails/1   draining        no  4101    1    12s  drain 48s left: 3 in flight
 emails/2   backoff         no     -    7     3s  starts in 12s, exit 1 3s ago,…
 emails/3   stopping→up     no  4103    1     8s  stage-1 21s left: exit after S…
-migrate    completed      0/1     -    -      -  task
-migrate/0  stopped         no     -    1  3m12s  exit 0 21m40s ago
+migrate    completed     done     -    -      -  task
+migrate/0  stopped       done     -    1  3m12s  exit 0 21m40s ago
 reports    drained        0/2     -    -      -  not critical, until resumed
 reports/0  drained         no     -    1  3m12s  exit 0 21m40s ago
 reports/1  drained         no     -    1  3m12s  exit 0 21m40s ago
@@ -106,8 +106,8 @@ shop  ✗ not ready                                      pitbossd 0.1.0, up 3d04
 ●   emails/1   draining        no  4101    12s  drain 48s left: 3 in flight
 ✗   emails/2   backoff         no           3s  starts in 12s, exit 1 3s ago, 6…
 ●   emails/3   stopping→up     no  4103     8s  stage-1 21s left: exit after SI…
-✓ migrate      completed      0/1               task
-○   migrate/0  stopped         no        3m12s  exit 0 21m40s ago
+✓ migrate      completed     done               task
+○   migrate/0  stopped       done        3m12s  exit 0 21m40s ago
 ○ reports      drained        0/2               not critical, until resumed
 ○   reports/0  drained         no        3m12s  exit 0 21m40s ago
 ○   reports/1  drained         no        3m12s  exit 0 21m40s ago

@@ -61,6 +61,19 @@ def sample(one: Daemon, name: str) -> float:
     return 0.0
 
 
+def well_in_between(one: Daemon) -> set[str]:
+    """What its status was called over three more failures, without the words for trouble."""
+    until, seen = one.instance("web/0")["generation"] + 3, set()
+
+    def three_failures_later() -> bool:
+        shown = one.pool("web")
+        seen.add(shown["status"])
+        return bool(shown["instances"][0]["generation"] >= until)
+
+    eventually(three_failures_later, 60)
+    return seen - {"degraded", "unhealthy"}
+
+
 @pytest.mark.parametrize("lives", [0.0, 1.1], ids=["at-once", "after-1.1s"])
 def test_a_crash_loop_backs_off_is_loud_and_recovers_by_itself(
     daemon: Make, tmp_path: Path, lives: float
@@ -100,8 +113,9 @@ def test_a_crash_loop_backs_off_is_loud_and_recovers_by_itself(
         return answer.status_code == 503 and "exit 7" in answer.text
 
     eventually(health_says_no)
+    assert well_in_between(one) == set(), "a crash loop is not well while it happens to be up"
     path.write_text(WELL)
-    one.wait_ready("web")
+    eventually(lambda: (one.instance("web/0")["uptime_seconds"] or 0.0) > lives + 1.0)
     eventually(lambda: one.get("/readyz").status_code == 200)
     instance = one.instance("web/0")
     assert instance["restarts"] == instance["generation"] - 1

@@ -128,7 +128,7 @@ def _pool_row(pool: PoolView, *, tells_reason: bool) -> Row:
         (
             pool.name,
             pool.status,
-            f"{pool.ready}/{of}",
+            "done" if pool.status == "completed" else f"{pool.ready}/{of}",
             "-",
             "-",
             "-",
@@ -147,7 +147,7 @@ def instance_row(one: InstanceView, screen: Screen, elapsed: float = 0.0, indent
         (
             one.name,
             phase_and_goal(one, screen.symbols.arrow),
-            "yes" if one.ready else "no",
+            "yes" if one.ready else "done" if (one.phase, one.goal) == ("stopped", "up") else "no",
             str(one.pid) if one.pid is not None else "-",
             str(one.generation) if one.generation else "-",
             age(one.since + elapsed),
