@@ -1,8 +1,9 @@
 """One control group (v2) for each generation: the only fence that no fork escapes.
 
-Decides where such groups may be made, and makes, reads, kills and removes them. Only tracks and
-kills: it enables no controller and sets no limit, so it works in a hierarchy without controllers and
-beside a systemd that owns the rest. Kernel: Documentation/admin-guide/cgroup-v2.rst.
+Decides where such groups may be made, and makes, reads, kills and removes them. It sets no limit. Where
+a part of the hierarchy was delegated to the daemon it enables the memory controller there, so that the
+kernel says which group it killed from for want of memory; everywhere else it only tracks and kills,
+and works without controllers. Kernel: Documentation/admin-guide/cgroup-v2.rst.
 """
 
 import logging
@@ -15,6 +16,13 @@ from supervisor.runtime.procfs import read_cgroup
 log = logging.getLogger(__name__)
 
 _WRITE = os.O_WRONLY | os.O_CLOEXEC
+
+LEAF = "supervisor"
+"""The group that the daemon moves into where a group was delegated to it: a group whose children have
+controllers may hold no process itself (cgroup-v2.rst, "No Internal Process Constraint")."""
+
+CONTROLLERS = ("memory",)
+"""What is enabled for the groups of generations, if it is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +89,14 @@ class Cgroups:
     directory: str
     path: str
     reason: str = ""
+    controllers: tuple[str, ...] = ()
     _lingering: list[Cgroup] = field(default_factory=list)
 
     def create(self, name: str) -> Cgroup:
         """Make the group of one generation. Raises OSError if the kernel refuses."""
         with suppress(FileExistsError):
             os.mkdir(self.directory)
+            _enable(self.directory, self.controllers)
         name = name.replace("/", "_")
         group = Cgroup(f"{self.directory}/{name}", f"{self.path}/{name}")
         os.mkdir(group.directory)
@@ -103,30 +113,92 @@ class Cgroups:
             os.rmdir(self.directory)
 
 
-def find_cgroups(token: str) -> Cgroups | None:
-    """Where control groups may be made; None (with a log line that says why) where they may not.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A group below which others may be made. `is_own` says that this process sits in it."""
+
+    directory: str
+    path: str
+    reason: str
+    is_own: bool
+
+    @property
+    def is_delegated(self) -> bool:
+        """Whether it is ours alone, to give its children controllers."""
+        return self.reason.startswith("delegated")
+
+
+def find_place() -> Place | str:
+    """Where control groups may be made, or why nowhere. Only looks.
 
     systemd owns the hierarchy, and lets others write only below a unit with `Delegate=`. Without
     systemd whoever can write may.
     """
     own, mount = read_cgroup(os.getpid()), _find_mount()
     if own is None or mount is None:
-        log.info("cannot use control groups: no cgroup2 is mounted; process groups and tags are used")
-        return None
+        return "no cgroup2 is mounted"
     point, root = mount
     relative = os.path.relpath(own, root)
     if relative.startswith(".."):
-        log.info("cannot use control groups: %s lies outside of the mount %s; tags are used", own, point)
-        return None
-    for place in dict.fromkeys((relative, os.path.dirname(relative) or ".")):
+        return f"{own} lies outside of the mount {point}"
+    places = [relative, os.path.dirname(relative) or "."]
+    if os.path.basename(relative) == LEAF:
+        # This process made room already, before it replaced itself by exec.
+        places.reverse()
+    for place in dict.fromkeys(places):
         directory = os.path.normpath(os.path.join(point, place))
         reason = _why_allowed(directory, is_own=place == relative)
         if reason:
-            path = os.path.normpath(os.path.join(root, place))
-            name = f"pitboss-{token}"
-            return Cgroups(os.path.join(directory, name), os.path.join(path, name), reason)
-    log.info("cannot use control groups: %s is not delegated to this process; tags are used", own)
-    return None
+            return Place(
+                directory, os.path.normpath(os.path.join(root, place)), reason, is_own=place == relative
+            )
+    return f"{own} is not delegated to this process"
+
+
+def find_cgroups(token: str) -> Cgroups | None:
+    """The groups of this daemon; None (with a log line that says why) where none may be made.
+
+    In a group that was delegated this process moves into a leaf.
+    """
+    place = find_place()
+    if isinstance(place, str):
+        log.info("cannot use control groups: %s; process groups and tags are used", place)
+        return None
+    enabled = _settle(place.directory, is_own=place.is_own) if place.is_delegated else ()
+    name = f"pitboss-{token}"
+    directory, path = os.path.join(place.directory, name), os.path.join(place.path, name)
+    return Cgroups(directory, path, place.reason, enabled)
+
+
+def _settle(directory: str, *, is_own: bool) -> tuple[str, ...]:
+    """Make room in a delegated group: move this process into a leaf, and enable controllers beside it.
+
+    Returns the controllers that the groups of generations will have. Where it is not possible they have
+    none, and tracking and killing work all the same.
+    """
+    try:
+        if is_own:
+            leaf = os.path.join(directory, LEAF)
+            with suppress(FileExistsError):
+                os.mkdir(leaf)
+            _write(f"{leaf}/cgroup.procs", "0")
+        there = _read(f"{directory}/cgroup.controllers").decode().split()
+        wanted = tuple(name for name in CONTROLLERS if name in there)
+        _enable(directory, wanted)
+    except OSError as error:
+        log.warning(
+            "cannot enable controllers in %s: %s; ends for want of memory are shown as SIGKILL",
+            directory,
+            error.strerror,
+        )
+        return ()
+    return wanted
+
+
+def _enable(directory: str, controllers: tuple[str, ...]) -> None:
+    """Give the children of a group these controllers. Raises OSError if the kernel refuses."""
+    if controllers:
+        _write(f"{directory}/cgroup.subtree_control", " ".join(f"+{name}" for name in controllers))
 
 
 def _why_allowed(directory: str, *, is_own: bool) -> str:
@@ -147,7 +219,7 @@ def _why_allowed(directory: str, *, is_own: bool) -> str:
         return "writable, and systemd does not run here"
     # systemd gives the directory to User= only where it delegates; the trusted mark is root's to read.
     if os.geteuid() != 0 and os.stat(directory).st_uid == os.geteuid():
-        return "owned by this user"
+        return "delegated (owned by this user)"
     return ""
 
 

@@ -1,5 +1,6 @@
 """The evidence by itself: tags, markers, control groups, and what is read from /proc."""
 
+import json
 import os
 import subprocess
 import sys
@@ -239,3 +240,59 @@ def test_early_children_are_moved_too(cgroups: Cgroups) -> None:
         containment.dismiss(tree)
     eventually(lambda: tree.cgroup is not None and tree.cgroup.remove())
     containment.close()
+
+
+SETTLER = """
+import json, os, sys
+from supervisor.runtime import cgroups
+place, cgroups.CONTROLLERS = sys.argv[1], tuple(sys.argv[2].split())
+with open(place + "/cgroup.procs", "w") as file:
+    file.write("0")
+found = cgroups.find_cgroups("token")
+again = cgroups.find_cgroups("again")
+group = found.create("pool/0.1")
+print(json.dumps([found.directory, found.reason, list(found.controllers), again.directory,
+                  cgroups.read_cgroup(os.getpid()), os.path.isdir(group.directory)]))
+group.remove(), found.close()
+"""
+
+
+@pytest.mark.parametrize("controllers", ["", "memory-of-another-kind"])
+def test_in_a_delegated_group_the_daemon_moves_into_a_leaf(cgroups: Cgroups, controllers: str) -> None:
+    """Only then may the groups beside it have controllers; one that is not there is done without."""
+    place = Path(cgroups.create("unit.service").directory)
+    try:
+        os.setxattr(place, "user.delegate", b"1")
+    except OSError:
+        pytest.skip("control groups have no user attributes here")
+    try:
+        output = subprocess.run(
+            [sys.executable, "-c", SETTLER, str(place), controllers],
+            env={"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+            capture_output=True,
+            check=True,
+        ).stdout
+        directory, reason, enabled, again, own, made = json.loads(output)
+        assert directory == f"{place}/pitboss-token" and again == f"{place}/pitboss-again"
+        assert reason == "delegated (user.delegate)" and enabled == []
+        assert own.endswith("/unit.service/supervisor") and made
+        assert sorted(path.name for path in place.iterdir() if path.is_dir()) == ["supervisor"]
+    finally:
+        eventually(lambda: "populated 0" in (place / "cgroup.events").read_text())
+        (place / "supervisor").rmdir()
+        place.rmdir()
+
+
+def test_controllers_are_enabled_where_they_are_offered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the kernel offers of what is wanted is asked for; a refusal is said and costs nothing else."""
+    from supervisor.runtime.cgroups import _settle
+
+    for name, text in (("cgroup.controllers", "cpu memory pids"), ("cgroup.subtree_control", "")):
+        (tmp_path / name).write_text(text)
+    assert _settle(str(tmp_path), is_own=False) == ("memory",)
+    assert (tmp_path / "cgroup.subtree_control").read_text() == "+memory"
+    (tmp_path / "cgroup.controllers").unlink()
+    assert _settle(str(tmp_path), is_own=False) == ()
+    assert "cannot enable controllers" in caplog.text
