@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,6 +114,29 @@ def schema() -> None:
     from supervisor.manifest.schema import schema as manifest_schema
 
     click.echo(json.dumps(manifest_schema(), indent=2))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+def doctor(as_json: bool) -> None:
+    """Say what this kernel, control group hierarchy and systemd allow, and what follows from it.
+
+    It looks from where it is run: a daemon in a unit may have more. To see what that has:
+    systemd-run --pipe --wait --property=Delegate=yes pitbossd doctor
+
+    Exit codes: 0 pitbossd can run here; 1 it cannot.
+    """
+    from supervisor.runtime.doctor import Verdict, examine
+
+    findings = list(examine())
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in findings], indent=2))
+    else:
+        for one in findings:
+            click.echo(f"{one.verdict:<8} {one.topic:<17} {one.fact}")
+            if one.consequence:
+                click.echo(f"{'':<26} {one.consequence}")
+    sys.exit(1 if any(one.verdict is Verdict.BAD for one in findings) else 0)
 
 
 def _load(manifest: Path) -> "Manifest":
