@@ -5,10 +5,12 @@ BIN := .venv/bin
 SEED ?= 1
 STEPS ?= 100000
 EXAMPLES ?= 200
+PREFIX ?= /opt/pitboss
+UNITS := /usr/local/lib
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types fmt arch core sim soak fuzz cov bench docs dist clean
+.PHONY: help setup run test lint types fmt arch core sim soak fuzz cov bench docs dist systemd install uninstall clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +72,32 @@ dist: setup ## Build the wheel, install it elsewhere, see that both commands ans
 	build/venv/bin/pip install --quiet --disable-pip-version-check dist/pitboss-*.whl
 	build/venv/bin/pitbossd --version
 	build/venv/bin/pitbossctl --version
+
+systemd: setup ## Under real systemds, of two releases and in a virtual machine; as root, downloads them once
+	PITBOSS_GUESTS=bookworm,trixie,machine $(BIN)/python -m pytest -v tests/systemd
+
+install: ## As root: into /opt/pitboss, with its systemd unit; enables and starts nothing
+	rm -rf build/wheel
+	$(PYTHON) -m venv $(PREFIX)
+	$(PREFIX)/bin/pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(PREFIX)/bin/pip install --quiet --disable-pip-version-check build/wheel/pitboss-*.whl
+	$(PREFIX)/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall build/wheel/pitboss-*.whl
+	ln -sf $(PREFIX)/bin/pitbossd $(PREFIX)/bin/pitbossctl /usr/local/bin/
+	install -d $(UNITS)/systemd/system $(UNITS)/sysusers.d $(UNITS)/tmpfiles.d /etc/pitboss
+	sed 's,/opt/pitboss,$(PREFIX),g' systemd/pitbossd.service > $(UNITS)/systemd/system/pitbossd.service
+	install -m 644 systemd/sysusers.conf $(UNITS)/sysusers.d/pitboss.conf
+	install -m 644 systemd/tmpfiles.conf $(UNITS)/tmpfiles.d/pitboss.conf
+	test -e /etc/pitboss/pitboss.yaml || install -m 644 configs/first.yaml /etc/pitboss/pitboss.yaml
+	systemd-sysusers $(UNITS)/sysusers.d/pitboss.conf
+	systemd-tmpfiles --create $(UNITS)/tmpfiles.d/pitboss.conf
+	test ! -d /run/systemd/system || systemctl daemon-reload
+
+uninstall: ## As root: stop it and remove what install made; manifest, journal and logs stay
+	test ! -d /run/systemd/system || systemctl disable --now pitbossd
+	rm -f $(UNITS)/systemd/system/pitbossd.service $(UNITS)/sysusers.d/pitboss.conf $(UNITS)/tmpfiles.d/pitboss.conf
+	rm -f /usr/local/bin/pitbossd /usr/local/bin/pitbossctl
+	rm -rf $(PREFIX)
+	test ! -d /run/systemd/system || systemctl daemon-reload
 
 clean: ## Remove what these targets made, the demo's records included
 	rm -rf .venv .demo build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
