@@ -7,6 +7,7 @@ can fail is tried before the first worker starts, so that a daemon that cannot r
 import asyncio
 import faulthandler
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -72,6 +73,10 @@ def run_daemon(manifest: Manifest, log_format: str, log_level: str) -> int:
     try:
         sockets.open(_listen_sockets(manifest))
         journal = Journal.open(manifest.state_directory / "journal.db")
+        # What is there now stays: a full collection walks 70 000 objects and holds the loop for 30 ms
+        # (500 pools), and after this it looks only at what came since.
+        gc.collect()
+        gc.freeze()
         return asyncio.run(Daemon(manifest, journal, sockets).run())
     except SocketsError as error:
         raise CannotStartError(*error.reasons) from error

@@ -29,12 +29,12 @@ async def livez(call: Call) -> Response:
 
 async def readyz(call: Call) -> Response:
     """Every critical pool is at its goal, and that is up."""
-    return document_response(call.plane.renderer.readiness())
+    return document_response(await call.plane.renderer.readiness())
 
 
 async def health(call: Call) -> Response:
     """How each pool stands, and why."""
-    return document_response(call.plane.renderer.health())
+    return document_response(await call.plane.renderer.health())
 
 
 async def openapi(call: Call) -> Response:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from supervisor.control import documents, shapes
+from supervisor.control import shapes
 from supervisor.control.documents import Age
 from supervisor.control.port import EnginePort
 from supervisor.core.health import PoolHealth, host_reasons, pool_health
@@ -63,6 +63,32 @@ class _Snapshot:
     instances: dict[InstanceId, Instance]
 
 
+@dataclass(frozen=True, slots=True)
+class _Well:
+    """An answer about health: of which revision and count of faults, and when it was begun."""
+
+    state: tuple[int, int]
+    began: float
+    document: Document
+
+
+class _Pace:
+    """Lets the loop turn when it was held long enough."""
+
+    def __init__(self) -> None:
+        self.go_on()
+
+    def go_on(self) -> None:
+        """A slice begins now."""
+        self._until = time.perf_counter() + SLICE_SECONDS
+
+    async def pause(self) -> None:
+        """Call it after each small piece of work."""
+        if time.perf_counter() >= self._until:
+            await asyncio.sleep(0)
+            self.go_on()
+
+
 class Renderer:
     """Renders documents of one host. `started_at` is when the daemon began, monotonic seconds."""
 
@@ -71,10 +97,11 @@ class Renderer:
         self._version = version
         self._started_at = started_at
         self._turn = asyncio.Semaphore(1)
-        self._pause_at = 0.0
+        self._pace = _Pace()
         self._fragments: dict[InstanceId, _Fragment] = {}
         self._kept: dict[str, tuple[str, float, Document]] = {}
-        self._health: dict[str, tuple[int, int, Document]] = {}
+        self._wells: dict[str, _Well] = {}
+        self._well_lock = asyncio.Lock()
 
     def gate(self) -> AbstractAsyncContextManager[None]:
         """Enter it for anything that takes more than a fraction of a millisecond."""
@@ -84,7 +111,7 @@ class Renderer:
     async def _gate(self) -> AsyncIterator[None]:
         async with self._turn:
             await asyncio.sleep(0)
-            self._pause_at = time.perf_counter() + SLICE_SECONDS
+            self._pace.go_on()
             yield
             await asyncio.sleep(0)
 
@@ -106,18 +133,18 @@ class Renderer:
         text = self._fragment(host.instances[identity]).text(now)
         return Document(host.revision, f'{{"revision":{host.revision},{text[1:]}'.encode("ascii"))
 
-    def reasons(self) -> tuple[str, ...]:
+    def _reasons(self, healths: Sequence[tuple[Pool, PoolHealth]]) -> tuple[str, ...]:
         """Why the host is not ready."""
-        reasons = host_reasons(self._engine.host)
+        reasons = host_reasons(self._engine.host, {pool.name: health for pool, health in healths})
         return (*reasons, FAULT_REASON) if self._engine.faults else reasons
 
-    def readiness(self) -> Document:
+    async def readiness(self) -> Document:
         """What `/readyz` says; 503 with the reasons when not ready."""
-        return self._well("readyz", self._render_readiness)
+        return await self._well("readyz", self._render_readiness)
 
-    def health(self) -> Document:
+    async def health(self) -> Document:
         """What `/health` says; its status follows `/readyz`."""
-        return self._well("health", self._render_health)
+        return await self._well("health", self._render_health)
 
     async def _keep(self, kind: str, name: str, render: Callable[[], Awaitable[Document]]) -> Document:
         small = self._known(kind, name)
@@ -138,37 +165,53 @@ class Renderer:
             return None
         return known[2] if known[2].revision == self._engine.host.revision else None
 
-    def _well(self, kind: str, render: Callable[[], Document]) -> Document:
-        # Health depends on nothing but the state, so it is worked out once for each revision of it.
-        host, faults = self._engine.host, self._engine.faults
-        known = self._health.get(kind)
-        if known is None or known[:2] != (host.revision, faults):
-            known = self._health[kind] = (host.revision, faults, render())
-        return known[2]
+    async def _well(self, kind: str, render: Callable[[_Pace], Awaitable[Document]]) -> Document:
+        """Health depends on nothing but the state, so it is worked out once for each revision of it.
 
-    def _render_readiness(self) -> Document:
-        reasons = self.reasons()
-        readyz: documents.Readyz = {"ready": not reasons, "reasons": list(reasons)}
-        body = json.dumps(readyz).encode()
-        return Document(self._engine.host.revision, body, 503 if reasons else 200)
+        Not behind the gate: whoever asks whether the host is well must not queue behind large documents.
+        """
+        arrived = self._engine.now()
+        async with self._well_lock:
+            state = (self._engine.host.revision, self._engine.faults)
+            known = self._wells.get(kind)
+            # What was begun after this request came is fresh enough, whatever has happened since.
+            if known is None or (known.state != state and known.began < arrived):
+                began = self._engine.now()
+                known = self._wells[kind] = _Well(state, began, await render(_Pace()))
+        return known.document
 
-    def _render_health(self) -> Document:
-        host, reasons = self._engine.host, self.reasons()
-        healths = [(pool, pool_health(host, name)) for name, pool in host.pools.items()]
-        status: documents.HostStatus = "degraded"
+    async def _healths(self, pace: _Pace) -> list[tuple[Pool, PoolHealth]]:
+        """Each as of some moment of this call; pools that go meanwhile are left out."""
+        host, found = self._engine.host, []
+        for name in tuple(host.pools):
+            if name in host.pools:
+                found.append((host.pools[name], pool_health(host, name)))
+            await pace.pause()
+        return found
+
+    async def _render_readiness(self, pace: _Pace) -> Document:
+        revision = self._engine.host.revision
+        reasons = self._reasons(await self._healths(pace))
+        body = json.dumps({"ready": not reasons, "reasons": reasons}).encode()
+        return Document(revision, body, 503 if reasons else 200)
+
+    async def _render_health(self, pace: _Pace) -> Document:
+        host = self._engine.host
+        revision, healths = host.revision, await self._healths(pace)
+        reasons = self._reasons(healths)
         if host.shutdown is not None:
             status = "shutting-down"
         elif reasons:
             status = "unhealthy"
-        elif all(health.ok for _, health in healths):
-            status = "healthy"
-        body: documents.Health = {
-            "status": status,
-            "ready": not reasons,
-            "reasons": list(reasons),
-            "pools": [shapes.pool_health_shape(pool, health) for pool, health in healths],
-        }
-        return Document(host.revision, json.dumps(body).encode(), 503 if reasons else 200)
+        else:
+            status = "healthy" if all(health.ok for _, health in healths) else "degraded"
+        head = json.dumps({"status": status, "ready": not reasons, "reasons": reasons})
+        pools = []
+        for pool, health in healths:
+            pools.append(json.dumps(shapes.pool_health_shape(pool, health)))
+            await pace.pause()
+        body = f'{head[:-1]}, "pools": [{", ".join(pools)}]}}'
+        return Document(revision, body.encode("ascii"), 503 if reasons else 200)
 
     def _snapshot(self, names: Sequence[str] | None = None) -> _Snapshot:
         host = self._engine.host
@@ -180,7 +223,7 @@ class Renderer:
         host = self._engine.host
         snapshot = self._snapshot()
         uptime = snapshot.now - self._started_at
-        head = shapes.host_shape(host, self.reasons(), self._version, uptime, snapshot.now)
+        head = shapes.host_shape(host, self._reasons(snapshot.pools), self._version, uptime, snapshot.now)
         return await self._with_pools(head, snapshot)
 
     async def _render_pools(self) -> Document:
@@ -224,9 +267,7 @@ class Renderer:
 
     async def pause(self) -> None:
         """Let the loop turn if it was held long enough. Only whoever holds the gate renders in slices."""
-        if time.perf_counter() >= self._pause_at:
-            await asyncio.sleep(0)
-            self._pause_at = time.perf_counter() + SLICE_SECONDS
+        await self._pace.pause()
 
     def _fragment(self, instance: Instance) -> _Fragment:
         known = self._fragments.get(instance.id)

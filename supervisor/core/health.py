@@ -4,6 +4,7 @@ Reads counts first and looks at single instances only where something is wrong, 
 host of any size answers at once. Decides nothing about what happens next.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -93,14 +94,14 @@ def _why_looping(host: Host, name: str) -> tuple[str, ...]:
 _TROUBLE = frozenset({Phase.BACKOFF, Phase.FAILED, Phase.STUCK})
 
 
-def host_reasons(host: Host) -> tuple[str, ...]:
-    """Why `/readyz` says no; empty when the host is ready."""
+def host_reasons(host: Host, known: Mapping[str, PoolHealth] | None = None) -> tuple[str, ...]:
+    """Why `/readyz` says no; empty when the host is ready. `known` are healths that need no second look."""
     if host.shutdown is not None:
         return ("the host is shutting down",)
     reasons: list[str] = []
     for name, pool in host.pools.items():
         if pool.plan.critical:
-            health = pool_health(host, name)
+            health = (known or {}).get(name) or pool_health(host, name)
             if not health.ok:
                 reasons.extend(health.reasons or (f"{name} is {health.status}",))
     return tuple(reasons)

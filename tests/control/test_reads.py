@@ -10,12 +10,13 @@ from typing import ClassVar
 import pytest
 
 from supervisor.control.clock import WallClock
+from supervisor.control.render import Renderer
 from supervisor.control.waiting import WaitingRoom
 from supervisor.core.effects import Cause
 from supervisor.core.instance import Rung, RungKind, Stop
 from supervisor.core.phases import Goal, Phase
 from supervisor.core.plan import HostPlan, PoolPlan, Target
-from tests.control.plant import EMAILS, Plant, an_exit, plant, problem
+from tests.control.plant import EMAILS, Plant, StubEngine, an_exit, plan, plant, problem
 from tests.waiting import async_eventually
 
 INSTANCE = {
@@ -361,3 +362,51 @@ async def test_documents_are_plain_json() -> None:
             raw = (await one.client.get(path)).content
             assert raw.isascii()
             json.loads(raw)
+
+
+async def test_health_is_worked_out_in_slices_and_behind_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop turns at each pool, and whoever holds the gate for a large document holds up no health."""
+    monkeypatch.setattr("supervisor.control.render.SLICE_SECONDS", 0.0)
+    pools = {f"p{number}": PoolPlan(f"p{number}") for number in range(300)}
+    engine = StubEngine(HostPlan("shop", pools))
+    renderer = Renderer(engine, "1", 0.0)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    async with renderer.gate():
+        for render, least in ((renderer.health, 600), (renderer.readiness, 300)):
+            before = turns
+            document = await render()
+            assert turns - before >= least
+            assert document.status == 503
+    counting.cancel()
+    assert len(json.loads((await renderer.health()).body)["pools"]) == 300
+
+
+async def test_a_health_that_changes_while_it_is_worked_out_agrees_with_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its word follows from the pools that it shows; the next request sees what came meanwhile."""
+    monkeypatch.setattr("supervisor.control.render.SLICE_SECONDS", 0.0)
+    engine = StubEngine(plan())
+    await engine.all_running()
+    renderer = Renderer(engine, "1", 0.0)
+    working = asyncio.create_task(renderer.health())
+    await asyncio.sleep(0)
+    later = [asyncio.create_task(renderer.health()) for _ in range(3)]
+    await asyncio.sleep(0)
+    bad = replace(engine.host.instances[EMAILS], phase=Phase.FAILED, ready=False, last_exit=an_exit(engine))
+    await engine.put(bad)
+    before = json.loads((await working).body)
+    assert before["status"] == ("healthy" if before["pools"][0]["status"] == "healthy" else "unhealthy")
+    documents = [await one for one in later]
+    assert all(one is documents[0] for one in documents), "who waits for the same shares it"
+    after = json.loads(documents[0].body)
+    assert (after["status"], after["pools"][0]["ready"]) == ("unhealthy", 1)
+    assert (await renderer.readiness()).status == 503

@@ -58,6 +58,8 @@ def test_a_boot_is_starting_and_says_what_it_waits_for() -> None:
     assert pool_health(host, "a").status is Status.STARTING
     assert pool_health(host, "b").reasons == ("b/0 is pending, waiting for a ready (0/1)",)
     assert host_reasons(host)[0] == "a/0 is starting, not ready yet"
+    known = {"a": replace(pool_health(host, "a"), reasons=("known already",))}
+    assert host_reasons(host, known) == ("known already", *host_reasons(host)[1:])
 
 
 @pytest.mark.parametrize(("instances", "status"), [(2, Status.DEGRADED), (1, Status.UNHEALTHY)])
