@@ -4,7 +4,17 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from supervisor.core.launch import ExecCheck, HttpCheck, Identity, Launch, LogFormat, LogPolicy, TcpCheck
+from supervisor.core.launch import (
+    ExecCheck,
+    HttpCheck,
+    Identity,
+    Launch,
+    LogFormat,
+    LogPolicy,
+    TcpCheck,
+    TcpListen,
+    UnixListen,
+)
 
 LAUNCH = Launch(("./worker",), {"PORT": "8000"}, "/srv", LogPolicy(None))
 
@@ -38,3 +48,10 @@ def test_nothing_is_changed_under_way(value: object) -> None:
     """A generation ends as what it was started as."""
     with pytest.raises(FrozenInstanceError):
         setattr(value, next(iter(type(value).__annotations__)), None)
+
+
+def test_an_address_is_written_as_one_types_it() -> None:
+    """An IPv6 address stands in brackets, so that its port can be told from it; a path says what it is."""
+    assert str(TcpListen("127.0.0.1", 8000)) == "127.0.0.1:8000"
+    assert str(TcpListen("::1", 8000)) == "[::1]:8000"
+    assert str(UnixListen("/run/x.sock")) == "unix:/run/x.sock"
