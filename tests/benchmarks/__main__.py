@@ -2,7 +2,7 @@
 
 import sys
 
-from tests.benchmarks import bench_core, bench_loop
+from tests.benchmarks import bench_core, bench_loop, bench_scrape
 
 if __name__ == "__main__":
-    sys.exit(max(bench_core.main(), bench_loop.main()))
+    sys.exit(max(bench_core.main(), bench_loop.main(), bench_scrape.main()))
