@@ -202,6 +202,7 @@ class Daemon:
             notify_drops=self._notify.drops,
             faults=lambda: self.engine.faults,
             journal_failures=lambda: self._journal.failures,
+            checks_not_asked=lambda: self._checks.unasked,
         )
         self._systemd = Systemd.above(describe=status_line, pulse=self._pulse)
         self.engine = Engine(

@@ -18,8 +18,9 @@ from uvicorn.server import ServerState
 
 from supervisor import __version__
 from supervisor.control import app, openapi
+from supervisor.control.acceptor import Acceptor
 from supervisor.control.clock import WallClock
-from supervisor.control.listeners import BACKLOG, ControlError, bind_tcp, bind_unix
+from supervisor.control.listeners import ControlError, bind_tcp, bind_unix
 from supervisor.control.peers import Gatekeeper
 from supervisor.control.plane import History, Plane, Scrape, no_metrics
 from supervisor.control.port import EnginePort
@@ -40,7 +41,7 @@ FAREWELL_SECONDS = 2.0
 class _Listener:
     """One listening socket. Each has its own connections: a flood on TCP must not lock out the operator."""
 
-    server: asyncio.Server
+    acceptor: Acceptor
     state: ServerState
 
 
@@ -105,14 +106,15 @@ class ControlServer:
     async def start(self) -> None:
         """Listen; raises `ControlError` and leaves nothing behind if that cannot be."""
         try:
-            await self._serve(bind_unix(self._unix, self._unix_mode))
+            # An operator on this machine can look why, even when descriptors have run out.
+            self._serve(bind_unix(self._unix, self._unix_mode), str(self._unix), reserve=True)
             found = os.stat(self._unix)
             self._placed = (found.st_dev, found.st_ino)
             if self._http is not None:
                 listener = bind_tcp(*self._http)
                 host, port = listener.getsockname()[:2]
                 self.http_address = (host, port)
-                await self._serve(listener)
+                self._serve(listener, f"{host}:{port}")
         except BaseException:
             await self.stop()
             raise
@@ -121,7 +123,7 @@ class ControlServer:
     async def stop(self) -> None:
         """Take no more connections, answer what was asked, close; remove the socket if it is still ours."""
         for listener in self._listeners:
-            listener.server.close()
+            listener.acceptor.close()
         self._remove_socket()
         self._waiting.close()
         connections = [one for listener in self._listeners for one in listener.state.connections]
@@ -141,14 +143,13 @@ class ControlServer:
             await asyncio.wait(tasks)
         self._listeners.clear()
 
-    async def _serve(self, listener: socket.socket) -> None:
+    def _serve(self, listener: socket.socket, name: str, *, reserve: bool = False) -> None:
         state = ServerState()
 
         def protocol() -> BoundedProtocol:
             return BoundedProtocol(self._config, state, self._limits)
 
-        server = await asyncio.get_running_loop().create_server(protocol, sock=listener, backlog=BACKLOG)
-        self._listeners.append(_Listener(server, state))
+        self._listeners.append(_Listener(Acceptor(listener, protocol, name, reserve=reserve), state))
 
     def _remove_socket(self) -> None:
         if self._placed is None:

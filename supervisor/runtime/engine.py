@@ -23,6 +23,13 @@ SLICE_SECONDS = 0.002
 PUT_OFF_SECONDS = 1.0
 """How long a deadline rests whose decision raised, before it is tried again."""
 
+LATE_SECONDS = 1.0
+"""A timer that rings this late was not held up by work: the process or the machine stood still."""
+
+HEARING_SECONDS = 0.25
+"""What arrived meanwhile is then heard for so long before any deadline is called missed. Some of it, the
+answers of checks, takes several turns of the loop."""
+
 Performers = Mapping[type, Callable[..., None]]
 """One callable for each class of `Act`, called with the act."""
 
@@ -63,6 +70,7 @@ class Engine:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at: float | None = None
         self._rung_at = 0.0
+        self._heard_until = 0.0
         self._one_at_a_time = False
         self._watchers: list[tuple[int, asyncio.Future[None]]] = []
 
@@ -183,12 +191,25 @@ class Engine:
 
     def _ring(self) -> None:
         if self._alarm_at is not None:
+            now = self._loop.time()
+            if now - self._alarm_at > LATE_SECONDS and now >= self._heard_until:
+                self._stood_still(now - self._alarm_at)
+                self._heard_until = now + HEARING_SECONDS + LATE_SECONDS
+                self._alarm = self._loop.call_later(HEARING_SECONDS, self._ring)
+                return
             self._rung_at = self._alarm_at
-            self._note_lateness(self._loop.time() - self._alarm_at)
+            self._note_lateness(now - self._alarm_at)
         self._alarm = self._alarm_at = None
         # What workers said in time is heard before a deadline of theirs is called missed.
         self._before_tick()
         self.post(Tick(1) if self._one_at_a_time else Tick())
+
+    def _stood_still(self, seconds: float) -> None:
+        log.warning(
+            "the loop stood still for %.1f s: the daemon was stopped, or the machine is too busy; deadlines"
+            " that passed meanwhile are acted on once what arrived in time has been heard",
+            seconds,
+        )
 
     def _isolate(self, tick: Tick, now: float) -> None:
         """A deadline's decision raised: find it alone, and let it rest so that the others go on."""

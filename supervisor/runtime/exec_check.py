@@ -6,6 +6,7 @@ wait for it. How long a command may take, and what its end means, is known elsew
 """
 
 import asyncio
+import errno
 import os
 import signal
 from contextlib import suppress
@@ -13,13 +14,16 @@ from contextlib import suppress
 from supervisor.core.exits import ExitStatus
 from supervisor.core.launch import Launch
 from supervisor.runtime.children import Child, SpawnError, reap, spawn_failure, start_child, wait_status
-from supervisor.runtime.http_check import CheckError
+from supervisor.runtime.http_check import LACKING, CannotAskError, CheckError
 from supervisor.runtime.notify_protocol import one_line
 
 KEPT_BYTES = 4096
 """How much of the end of its output is kept: enough for the line that says what went wrong."""
 
 MAX_LINE_CHARACTERS = 200
+
+_LACKING = LACKING | {errno.EAGAIN}
+"""fork(2) says EAGAIN when there may be no further process."""
 
 _READ_BYTES = 16 * 1024
 _LAST_READS = 8
@@ -29,7 +33,8 @@ _LAST_READS = 8
 class CommandRun:
     """One run of a command. Owns two descriptors while it runs, three with an exec helper, then none.
 
-    Raises CheckError if there is no process.
+    Raises CheckError if there is no process, and CannotAskError if that is for want of descriptors,
+    memory or room for another process.
     """
 
     def __init__(self, launch: Launch, argv: tuple[str, ...], kind: str) -> None:
@@ -41,7 +46,7 @@ class CommandRun:
         try:
             self._output, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            raise CheckError(f"cannot run {self.name}: {error.strerror}") from error
+            raise CannotAskError(f"cannot run {self.name}: {error.strerror}") from error
         try:
             # Only the reading end may be non-blocking: that mode is shared with the command otherwise.
             os.set_blocking(write_end, True)
@@ -55,7 +60,9 @@ class CommandRun:
         except BaseException as error:
             os.close(self._output)
             if isinstance(error, SpawnError | OSError):
-                raise CheckError(str(error)) from error
+                cause = error.__cause__ if isinstance(error, SpawnError) else error
+                lacking = isinstance(cause, OSError) and cause.errno in _LACKING
+                raise (CannotAskError if lacking else CheckError)(str(error)) from error
             raise
         finally:
             os.close(write_end)

@@ -36,6 +36,17 @@ class CheckError(Exception):
     """The answer is no; the message is the reason, one line."""
 
 
+class CannotAskError(CheckError):
+    """The question could not be put: the daemon or the machine lacks what that takes.
+
+    It says nothing about who would have answered.
+    """
+
+
+LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""What the kernel says to whoever asks when descriptors or memory have run out."""
+
+
 class _Request(NamedTuple):
     shown: str
     host: str
@@ -188,7 +199,7 @@ async def _open(
                 unix_socket, ssl=context, server_hostname=name, limit=MAX_RESPONSE_BYTES
             )
         except (OSError, ValueError) as error:
-            raise CheckError(f"cannot connect to {unix_socket}: {_reason(error)}") from error
+            raise _refusal(error)(f"cannot connect to {unix_socket}: {_reason(error)}") from error
     failure: Exception | None = None
     for address in _addresses(host):
         try:
@@ -204,7 +215,11 @@ async def _open(
         writer.transport.abort()
         failure = failure or ConnectionRefusedError(errno.ECONNREFUSED, "connection refused")
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    raise CheckError(f"cannot connect to {shown}: {_reason(failure)}") from failure
+    raise _refusal(failure)(f"cannot connect to {shown}: {_reason(failure)}") from failure
+
+
+def _refusal(error: Exception | None) -> type[CheckError]:
+    return CannotAskError if isinstance(error, OSError) and error.errno in LACKING else CheckError
 
 
 def _addresses(host: str) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ from supervisor.runtime.children import (
 from supervisor.runtime.containment import MARKER, Containment, Tree
 from supervisor.runtime.descendants import Descendants
 from supervisor.runtime.procfs import read_stat
+from supervisor.runtime.spawn_errors import unprepared
 from supervisor.runtime.tree_signals import TreeSignals
 
 log = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class Processes:
             child = self._start(launch, tree)
         except (SpawnError, OSError) as error:
             self._containment.dismiss(tree)
-            reason = str(error) if isinstance(error, SpawnError) else f"cannot prepare {instance}: {error}"
+            reason = str(error) if isinstance(error, SpawnError) else unprepared(str(instance), error)
             self._post(SpawnFailed(instance, generation, reason))
             return
         except BaseException:

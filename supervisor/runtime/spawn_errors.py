@@ -27,6 +27,14 @@ class SpawnError(Exception):
     """There is no such process. Reads "cannot run X: reason; what to do"."""
 
 
+def unprepared(instance: str, error: OSError) -> str:
+    """The sentence for what failed before there was a program to run."""
+    advice = _ADVICE.get(error.errno or 0)
+    if advice is None or error.errno == errno.E2BIG:
+        return f"cannot prepare {instance}: {error}"
+    return f"cannot prepare {instance}: {os.strerror(error.errno or 0)}: {advice}; raise it or run less"
+
+
 def describe(
     launch: Launch, argv: tuple[str, ...], environment: Mapping[str, str], step: str, code: int
 ) -> str:

@@ -193,6 +193,11 @@ TABLE: tuple[Metric, ...] = (
         "pitboss_core_faults_total", _C, "Steps that broke an invariant; anything but 0 is a bug of pitboss."
     ),
     Metric("pitboss_journal_failures_total", _C, "Writes to the journal that failed."),
+    Metric(
+        "pitboss_checks_not_asked_total",
+        _C,
+        "Checks that were not made for want of descriptors, memory or processes; they count for nobody.",
+    ),
     Metric("process_cpu_seconds_total", _C, "CPU time of the daemon."),
     Metric("process_resident_memory_bytes", _G, "Resident memory of the daemon."),
     Metric("process_virtual_memory_bytes", _G, "Virtual memory of the daemon."),

@@ -64,8 +64,8 @@ class Metrics:
     """Call it as an observer of the engine; `render` it for a scrape.
 
     `main_pids` names the main process of each instance, `log_counters` the bytes captured and dropped
-    of each pool, `notify_drops` what the notify socket of each instance did not take, `faults` and
-    `journal_failures` are counts. All are called at scrapes only.
+    of each pool, `notify_drops` what the notify socket of each instance did not take, `faults`,
+    `journal_failures` and `checks_not_asked` are counts. All are called at scrapes only.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Metrics:
         notify_drops: Callable[[], Mapping[InstanceId, int]] = _nothing,
         faults: Callable[[], int] = _zero,
         journal_failures: Callable[[], int] = _zero,
+        checks_not_asked: Callable[[], int] = _zero,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log_counters = log_counters
@@ -84,6 +85,7 @@ class Metrics:
         self._notify_seen: dict[InstanceId, int] = {}
         self._faults = faults
         self._journal_failures = journal_failures
+        self._checks_not_asked = checks_not_asked
         self._clock = clock
         self.lag = Lag(clock)
         self._sampler = Sampler(main_pids, self.lag.note, clock)
@@ -208,6 +210,7 @@ class Metrics:
             yield from self._read_counts(host)
         self._set("pitboss_core_faults_total", faults)
         self._set("pitboss_journal_failures_total", self._journal_failures())
+        self._set("pitboss_checks_not_asked_total", self._checks_not_asked())
         self._set("pitboss_daemon_loop_lag_seconds", round(self.lag.longest(), 6))
         for name, value in own_figures().items():
             self._set(name, value)

@@ -109,7 +109,7 @@ async def test_a_command_that_cannot_run_says_so(prober: Prober) -> None:
 
 
 async def test_a_daemon_without_descriptors_says_so(prober: Prober, caplog: pytest.LogCaptureFixture) -> None:
-    """Having no room for a pipe is a reason like any other, and nothing unexpected."""
+    """Having no room for a pipe is our lack: it is said and counted, and what was known holds."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)
     os.close(lowest)
@@ -119,7 +119,17 @@ async def test_a_daemon_without_descriptors_says_so(prober: Prober, caplog: pyte
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert reason == "cannot run true: Too many open files"
-    assert caplog.records == []
+    (said,) = caplog.records
+    assert said.exc_info is None
+    assert "what was known of it holds" in said.message
+    assert prober.checks.unasked == 1
+    assert await prober.ask("true") is None
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        assert await prober.ask("false") is None, "it passed when it was last asked"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert prober.checks.unasked == 2
 
 
 async def test_it_runs_as_the_worker_would(prober: Prober, tmp_path: Path) -> None:

@@ -139,6 +139,7 @@ def filled(clock: Clock | None = None) -> tuple[Metrics, Host]:
         notify_drops=lambda: {ONE: 3, TWO: 4, InstanceId("gone", 0): 9},
         faults=lambda: 0,
         journal_failures=lambda: 6,
+        checks_not_asked=lambda: 7,
         clock=clock or Clock(),
     )
     host = make_host()
@@ -199,6 +200,7 @@ EXPECTED: Mapping[tuple[str, ...], float] = {
     ("pitboss_notify_dropped_total", "emails"): 7,
     ("pitboss_core_faults_total",): 0,
     ("pitboss_journal_failures_total",): 6,
+    ("pitboss_checks_not_asked_total",): 7,
 }
 
 
