@@ -12,7 +12,10 @@ is generated from the table in `supervisor/telemetry/metric_table.py`.
 * Label values come from the manifest or from the closed lists below: nothing that a worker or a client says
   becomes a label, and the number of series is known from the manifest.
 * Counters of a pool begin at 0 when the pool appears in the manifest, go on over changes of its definition,
-  and are gone with it. They do not outlive the daemon.
+  and are gone with it. They do not outlive the daemon. Histograms begin with their first observation, which
+  `rate` and `increase` therefore do not see; `pitboss_start_seconds` begins with the pool.
+* A scrape is made in steps, between which the daemon goes on: each instance and each pool is shown as it was
+  at some moment of the scrape, and no histogram is torn.
 * The label `instance` is the name that `pitbossctl` takes (`emails/0`). Prometheus has a label of its own by
   that name, the address it scraped, and renames ours to `exported_instance` unless `honor_labels` is set.
   Leave it unset: two hosts may have an `emails/0`.
