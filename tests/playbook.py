@@ -32,6 +32,7 @@ from supervisor.core.effects import (
     ProbeFailed,
     ReadyChanged,
     Refused,
+    Release,
     ReleaseBarrier,
     Signal,
     Spawn,
@@ -47,7 +48,7 @@ from supervisor.core.plan import HostPlan, PoolPlan, Readiness
 from supervisor.core.state import Host, create
 
 Expected = Effect | str
-WATCHED = (Spawn, Signal, Kill, Check, ReleaseBarrier, Halt, Moved, Accepted, Refused)
+WATCHED = (Spawn, Signal, Kill, Check, Release, ReleaseBarrier, Halt, Moved, Accepted, Refused)
 """Effects that may not pass unstated."""
 
 TICKS_AT_MOST = 1000
@@ -66,6 +67,8 @@ def say(effect: Effect) -> str:  # noqa: PLR0912 - one line for each kind of eff
             return f"check {check} {instance}#{generation}"
         case Forget(instance, generation):
             return f"forget {instance}#{generation}"
+        case Release(instance):
+            return f"release {instance}"
         case ReleaseBarrier(token):
             return f"release barrier {token}"
         case Halt(stuck):

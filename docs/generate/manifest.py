@@ -47,7 +47,7 @@ or 78. `configs/example.yaml` shows every key once; `docs/reference/manifest.sch
 * **Relative paths** are taken from the directory of the manifest; those in `include` from the file that says
   so. A program that is named with a `/` is taken from `working_directory`.
 * **Unknown keys** are errors, and so are keys that a later version will have: `requires`, `schedule`,
-  `limits.memory`, `limits.cpu`, `limits.pids`, `rollout.max_surge` above 0,
+  `limits.memory`, `limits.cpu`, `limits.pids`,
   `rollout.on_failure` other than halt, and `tls`, `tokens` and `roles` in `control`.
 * **Bounds:** {files} files of at most 1 MiB, {pools} pools, {instances} instances of a pool and
   {all_instances} in all.

@@ -17,7 +17,7 @@ from pathlib import Path
 from supervisor import __version__
 from supervisor.control.identifiers import new_operation_id, new_request_id
 from supervisor.control.server import ControlError, ControlServer
-from supervisor.core.effects import Check, Effect, Forget, Halt, Kill, ReleaseBarrier, Signal, Spawn
+from supervisor.core.effects import Check, Effect, Forget, Halt, Kill, Release, ReleaseBarrier, Signal, Spawn
 from supervisor.core.events import (
     Booted,
     Event,
@@ -114,7 +114,7 @@ def _prepare_directories(manifest: Manifest) -> None:
 def _log_directories(manifest: Manifest) -> list[Path]:
     found: dict[str, None] = {}
     for name, pool in manifest.plan.pools.items():
-        for index in range(pool.instances):
+        for index in range(pool.instances + pool.rollout.max_surge):
             directory = manifest.launch(InstanceId(name, index), 1).logs.directory
             if directory is not None:
                 found[directory] = None
@@ -213,6 +213,7 @@ class Daemon:
                 Kill: self._processes.kill,
                 Check: self._checks.check,
                 Forget: self._forget,
+                Release: self._release,
                 ReleaseBarrier: self._notify.release_barrier,
                 Halt: self._halt,
             },
@@ -290,6 +291,10 @@ class Daemon:
     def _forget(self, act: Forget) -> None:
         self._checks.forget(act)
         self._processes.forget(act)
+
+    def _release(self, act: Release) -> None:
+        self._output.release(act.instance)
+        self._notify.remove(act.instance)
 
     def _halt(self, act: Halt) -> None:
         if not self._halted.done():

@@ -43,6 +43,7 @@ class InstanceStatus(TypedDict, total=False):
     in_flight: int | None
     queue_depth: int | None
     last_exit: LastExit | None
+    surge: bool
     revision: int
 
 
@@ -53,6 +54,7 @@ class RolloutStatus(TypedDict, total=False):
     state: str
     waiting: int
     turns: list[str]
+    surge: list[str]
 
 
 class PoolStatus(TypedDict, total=False):

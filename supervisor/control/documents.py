@@ -105,6 +105,7 @@ class Instance(TypedDict):
     in_flight: int | None
     queue_depth: int | None
     last_exit: LastExit | None
+    surge: bool
 
 
 class InstanceAlone(Instance):
@@ -120,6 +121,7 @@ class Rollout(TypedDict):
     state: Annotated[str, RolloutState]
     waiting: int
     turns: list[str]
+    surge: list[str]
 
 
 class PoolHead(TypedDict):

@@ -41,6 +41,9 @@ KINDS: Mapping[str, Kind] = {
     "operation-ended": Kind(409, "Operation ended", "The operation is over; nothing about it can change."),
     "not-a-rollout": Kind(409, "Not a rollout", "Only a rollout can be aborted, paused or resumed."),
     "rollout-running": Kind(409, "Rollout running", "Another restart of the pool is under way."),
+    "surge-instance": Kind(
+        409, "Surge instance", "An extra instance of a rollout cannot be wanted up: it goes away by itself."
+    ),
     "too-large": Kind(413, "Too large", "The body is longer than 64 KiB; the connection is closed."),
     "unsupported-media-type": Kind(415, "Unsupported media type", "A body must be `application/json`."),
     "host-not-allowed": Kind(421, "Host not allowed", "The `Host` header does not name this listener."),

@@ -256,10 +256,11 @@ class Renderer:
     ) -> None:
         pieces.append(json.dumps({**head, **shapes.pool_shape(pool, health)})[:-1])
         pieces.append(',"instances":[')
-        for index in range(pool.plan.instances):
-            if index:
+        declared = (InstanceId(pool.name, index) for index in range(pool.plan.instances))
+        for number, identity in enumerate((*declared, *pool.surge)):
+            if number:
                 pieces.append(",")
-            fragment = self._fragment(snapshot.instances[InstanceId(pool.name, index)])
+            fragment = self._fragment(snapshot.instances[identity])
             pieces.append(fragment.text(snapshot.now))
             await self.pause()
         pieces.append("]}")

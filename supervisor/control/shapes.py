@@ -42,6 +42,7 @@ def instance_shape(instance: Instance) -> documents.Instance:
         "in_flight": instance.in_flight,
         "queue_depth": instance.queue_depth,
         "last_exit": None if instance.last_exit is None else exit_shape(instance.last_exit),
+        "surge": instance.surge,
     }
 
 
@@ -108,6 +109,7 @@ def rollout_shape(rollout: Rollout) -> documents.Rollout:
         "state": rollout.state.value,
         "waiting": len(rollout.waiting),
         "turns": [str(instance) for instance in rollout.turns],
+        "surge": [str(instance) for instance in rollout.surge],
     }
 
 

@@ -42,6 +42,7 @@ class Cause(StrEnum):
     LEFTOVERS = "leftovers"
     TREE_GONE = "tree-gone"
     OUTLIVED_KILL = "outlived-kill"
+    SURGE = "surge"
 
 
 # ── acts ─────────────────────────────────────────────────────────────────────────────────────────
@@ -93,6 +94,13 @@ class Forget:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """The slot itself is gone: release what is kept over its generations (log file, notify socket)."""
+
+    instance: InstanceId
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseBarrier:
     """Everything the worker said before its barrier has been taken in."""
 
@@ -106,7 +114,7 @@ class Halt:
     stuck: tuple[InstanceId, ...]
 
 
-Act = Spawn | Signal | Kill | Check | Forget | ReleaseBarrier | Halt
+Act = Spawn | Signal | Kill | Check | Forget | Release | ReleaseBarrier | Halt
 
 # ── reports ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -44,7 +44,7 @@ class PoolHealth:
 def pool_health(host: Host, name: str) -> PoolHealth:
     """The health of one pool, judged by those of its instances that are wanted up."""
     pool, census = host.pools[name], host.census[name]
-    wanted, ready = census.wanted, census.ready
+    wanted, ready = census.wanted, census.ready + census.surge_ready
     if census.declared and not wanted:
         status = _status_of_unwanted(census)
         why = "an operator asked for it" if host.shutdown is None else "the host is shutting down"
@@ -55,7 +55,7 @@ def pool_health(host: Host, name: str) -> PoolHealth:
         status = Status.COMPLETED if wanted and census.finished >= wanted else Status.HEALTHY
         return PoolHealth(status, True, wanted, ready, ())
     turning = set(pool.rollout.turns) if pool.rollout else set()
-    trouble = [one for one in host.instances_of(name) if _is_trouble(one) and one.id not in turning]
+    trouble = [one for one in host.members_of(name) if _is_trouble(one) and one.id not in turning]
     reasons = _reasons(trouble)
     if not trouble:
         return PoolHealth(Status.HEALTHY, True, wanted, ready, ())

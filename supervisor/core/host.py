@@ -9,7 +9,7 @@ import heapq
 import math
 from dataclasses import replace
 
-from supervisor.core import lifecycle, operations, rollout, wishes
+from supervisor.core import lifecycle, operations, rollout, surge, wishes
 from supervisor.core.effects import Effect, Halt, OperationChanged, ReleaseBarrier
 from supervisor.core.events import (
     BarrierReached,
@@ -165,6 +165,7 @@ def _settle_pool(turn: Turn, name: str, before: Gates) -> None:
         for needed in turn.host.requirements[name]:
             _release(turn, needed)
     rollout.advance(turn, name)
+    surge.settle(turn, name)
 
 
 def _is_available(pool: Pool, ready: int, wanted: int) -> bool:
@@ -175,7 +176,7 @@ def _is_available(pool: Pool, ready: int, wanted: int) -> bool:
 def _try_pending(turn: Turn, name: str) -> None:
     if turn.host.census[name].phases[Phase.PENDING] == 0:
         return
-    for instance in list(turn.host.instances_of(name)):
+    for instance in list(turn.host.members_of(name)):
         if instance.phase is Phase.PENDING:
             turn.put(_advanced(turn, instance))
 
@@ -183,7 +184,7 @@ def _try_pending(turn: Turn, name: str) -> None:
 def _release(turn: Turn, name: str) -> None:
     if turn.host.census[name].holding == 0 or turn.held(name):
         return
-    for instance in list(turn.host.instances_of(name)):
+    for instance in list(turn.host.members_of(name)):
         rung = instance.rung
         if rung is not None and rung.kind is RungKind.HOLD:
             turn.put(lifecycle.released(turn.scene(name), instance))

@@ -87,7 +87,8 @@ class Instance:
 
     `deadline` is the moment at which the phase (or the rung) ends by itself. `pending_exit` is set when
     the main process is gone and only the rest of its tree is awaited. `well_at` is when earlier failures
-    are forgotten; `leaves_by` how far a worker that said STOPPING=1 may stretch its own end.
+    are forgotten; `leaves_by` how far a worker that said STOPPING=1 may stretch its own end. `surge` marks
+    an extra slot that exists only while a rollout needs it.
     """
 
     id: InstanceId
@@ -121,6 +122,7 @@ class Instance:
     last_exit: ExitRecord | None = None
     finished: bool = False
     superseded: bool = False
+    surge: bool = False
     request_id: str = ""
 
     @property

@@ -21,7 +21,7 @@ may have been on its way to it while it was told."""
 
 _KILL = Rung(RungKind.KILL, KILL_SECONDS, signal="SIGKILL", target=Target.ALL)
 _LINGER = Rung(RungKind.SWEEP, LINGER_SECONDS, target=Target.ALL)
-_WISHES = frozenset({Cause.DRAIN, Cause.STOP, Cause.RESTART, Cause.SHUTDOWN})
+_WISHES = frozenset({Cause.DRAIN, Cause.STOP, Cause.RESTART, Cause.SHUTDOWN, Cause.SURGE})
 _BEFORE_STAGES = frozenset({RungKind.SETTLE, RungKind.DRAIN})
 
 

@@ -59,7 +59,7 @@ def advance(scene: Scene, instance: Instance, gate: str) -> Instance:
 
 def start(scene: Scene, instance: Instance) -> Instance:
     """Begin a new generation."""
-    cause = Cause.BOOT if instance.generation == 0 else _start_cause(instance)
+    cause = _start_cause(instance)
     kept = scene.plan.restart.give_up.starts if scene.plan.restart.give_up else 0
     generation = instance.generation + 1
     scene.emit(Spawn(instance.id, generation, cause))
@@ -71,8 +71,9 @@ def start(scene: Scene, instance: Instance) -> Instance:
         started_at=scene.now,
         failures=instance.failures,
         starts=(*instance.starts, scene.now)[-kept:] if kept else (),
-        restarts=instance.restarts + (instance.generation > 0),
+        restarts=instance.restarts + (instance.started_at is not None),
         last_exit=instance.last_exit,
+        surge=instance.surge,
         # A retry is nobody's wish: the request that once began the slot is not behind it any more.
         request_id="" if cause is Cause.RETRY else instance.request_id,
     )
@@ -87,6 +88,8 @@ def start(scene: Scene, instance: Instance) -> Instance:
 
 
 def _start_cause(instance: Instance) -> Cause:
+    if instance.started_at is None:
+        return Cause.SURGE if instance.surge else Cause.BOOT
     if instance.superseded:
         return Cause.RESTART
     return Cause.RETRY if instance.failures else Cause.START

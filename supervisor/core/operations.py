@@ -125,6 +125,14 @@ def set_step(turn: Turn, name: str, instance: InstanceId, step: StepState) -> No
         finish(turn, name, OperationState.SUCCEEDED, operation.message)
 
 
+def add_step(turn: Turn, name: str, instance: InstanceId, step: StepState) -> None:
+    """An operation has come to concern one instance more."""
+    operation = turn.host.operations[name]
+    turn.put_step(name, instance, step)
+    turn.put_operation(replace(operation, total=operation.total + 1))
+    turn.emit(OperationChanged(name))
+
+
 def _first(turn: Turn, name: str, state: str) -> str:
     found = ((key, step) for key, step in turn.host.steps[name].items() if step.state == state)
     key, step = next(found)

@@ -135,11 +135,12 @@ class RestartRules:
 
 @dataclass(frozen=True, slots=True)
 class RolloutRules:
-    """How a pool is replaced without losing capacity."""
+    """How a pool is replaced without losing capacity. At least one of the first two is above 0."""
 
     max_unavailable: int = 1
     min_ready_seconds: float = 5.0
     progress_deadline_seconds: float = 600.0
+    max_surge: int = 0
 
 
 @dataclass(frozen=True, slots=True)

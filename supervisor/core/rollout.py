@@ -2,13 +2,13 @@
 
 Promise: by its own doing never more than `max_unavailable` instances are unready, and after the
 first replacement that does not become ready nobody else is touched. How one instance goes down and
-comes up again is `lifecycle`'s business.
+comes up again is `lifecycle`'s business; the extra ones of `max_surge` are `surge`'s.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from supervisor.core import lifecycle, operations
+from supervisor.core import lifecycle, operations, surge
 from supervisor.core.effects import Cause
 from supervisor.core.events import Wish
 from supervisor.core.identity import InstanceId
@@ -39,6 +39,11 @@ def advance(turn: Turn, name: str) -> None:
     rollout = pool.rollout
     if rollout is None:
         return
+    for key in rollout.surge:
+        trouble = surge.trouble(turn.host.instances[key], rollout)
+        if trouble:
+            _halt(turn, pool, rollout, trouble, key)
+            return
     for key, old in list(rollout.turns.items()):
         instance = turn.host.instances[key]
         trouble = _trouble(instance, old)
@@ -46,18 +51,21 @@ def advance(turn: Turn, name: str) -> None:
             _halt(turn, pool, rollout, trouble, key)
             return
         if _is_replaced(turn, pool, instance, old):
-            operations.set_step(
-                turn, rollout.operation, key, StepState("done", f"generation {instance.generation}")
-            )
+            if not instance.surge:
+                operations.set_step(
+                    turn, rollout.operation, key, StepState("done", f"generation {instance.generation}")
+                )
             rollout = _without_turn(turn, pool, rollout, key)
-        else:
+        elif not instance.surge:
             _note(turn, rollout, instance, old)
     if turn.now >= rollout.progress_by and rollout.state is RolloutState.RUNNING:
         why = f"no progress within {pool.plan.rollout.progress_deadline_seconds:g} s"
         _halt(turn, pool, rollout, why)
         return
     rollout = _next_turns(turn, name, rollout)
-    done = not rollout.waiting and not rollout.turns
+    for key in rollout.surge:
+        surge.note(turn, rollout, turn.host.instances[key])
+    done = not rollout.waiting and not rollout.turns and not rollout.surge
     wake_at = _wake_at(turn, pool, rollout)
     latest = None if done else replace(rollout, wake_at=wake_at)
     if latest != turn.host.pools[name].rollout:
@@ -125,31 +133,43 @@ def _note(turn: Turn, rollout: Rollout, instance: Instance, old: int) -> None:
 
 def _next_turns(turn: Turn, name: str, rollout: Rollout) -> Rollout:
     """Begin as many turns as the rules allow."""
-    limit = turn.host.pools[name].plan.rollout.max_unavailable
-    while rollout.waiting and rollout.state is RolloutState.RUNNING and len(rollout.turns) < limit:
+    rules = turn.host.pools[name].plan.rollout
+    while rollout.waiting and rollout.state is RolloutState.RUNNING:
+        replacing = [other for other in rollout.turns if other not in rollout.surge]
+        if len(replacing) >= rules.max_unavailable + rules.max_surge:
+            break
         key = rollout.waiting[0]
         instance = turn.host.instances[key]
-        census = turn.host.census[name]
         if instance.goal is not Goal.UP:
             operations.set_step(
                 turn, rollout.operation, key, StepState("aborted", f"it is wanted {instance.goal}")
             )
             rollout = replace(rollout, waiting=rollout.waiting[1:])
             continue
-        # A replacement that proves itself is ready in the counts, but its turn still takes a place.
-        taken = census.wanted - census.wanted_at_goal
-        taken += sum(turn.host.instances[other].ready for other in rollout.turns)
-        if instance.ready and taken >= limit:
-            break
+        if instance.ready:
+            rollout = surge.fill(turn, name, rollout)
+            if not _has_room(turn, turn.host.pools[name], rollout, replacing):
+                break
         rollout = replace(
             rollout,
             waiting=rollout.waiting[1:],
             turns={**rollout.turns, key: instance.generation},
-            progress_by=turn.now + turn.host.pools[name].plan.rollout.progress_deadline_seconds,
+            progress_by=turn.now + rules.progress_deadline_seconds,
         )
         _note(turn, rollout, instance, instance.generation)
         turn.put(_supersede(turn, instance, rollout.request_id))
     return rollout
+
+
+def _has_room(turn: Turn, pool: Pool, rollout: Rollout, replacing: list[InstanceId]) -> bool:
+    """Whether one more that is ready may go down: it costs capacity, and needs its replacement first."""
+    if not surge.are_proven(pool, rollout):
+        return False
+    census = turn.host.census[pool.name]
+    # A replacement that proves itself is ready in the counts, but its turn still takes a place.
+    taken = census.wanted - census.wanted_at_goal
+    taken += sum(turn.host.instances[other].ready for other in replacing)
+    return taken < pool.plan.rollout.max_unavailable + surge.ready_count(turn, rollout)
 
 
 def _supersede(turn: Turn, instance: Instance, request_id: str) -> Instance:

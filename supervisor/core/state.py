@@ -30,6 +30,7 @@ class Rollout:
 
     `waiting` are those still to be replaced, in turn order; `turns` those being replaced, with the
     generation each must leave behind. `wake_at` is the next moment at which time alone matters to it.
+    `surge` are the surge instances it has begun and that are not gone yet.
     """
 
     operation: str
@@ -38,7 +39,13 @@ class Rollout:
     progress_by: float
     wake_at: float | None
     state: RolloutState = RolloutState.RUNNING
+    surge: tuple[InstanceId, ...] = ()
     request_id: str = ""
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether all are replaced, and only surge instances are left to go."""
+        return not self.waiting and all(key in self.surge for key in self.turns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +53,16 @@ class Pool:
     """A named set of identical instances. `available` opens the gate of those that depend on `ready`.
 
     It turns true when every wanted instance is ready, and false only when none is: the restart of
-    one instance must not hold up the pools that depend on the others.
+    one instance must not hold up the pools that depend on the others. `surge` are the surge instances
+    there are; no generation of one is above `surge_generation` once it is gone.
     """
 
     plan: PoolPlan
     goal: Goal
     available: bool = False
     rollout: Rollout | None = None
+    surge: tuple[InstanceId, ...] = ()
+    surge_generation: int = 0
 
     @property
     def name(self) -> str:
@@ -67,6 +77,7 @@ class Census:
     `going_down` are those with a process whose goal is not up, but for stuck ones, for which nobody waits.
     `unstarted` and `unfinished` are wanted up and have not come so far: who is not wanted holds up no gate,
     but a pool of which nobody is wanted has not started.
+    Surge instances are in the counts of processes and phases; they are neither wanted nor declared.
     """
 
     declared: int = 0
@@ -74,6 +85,7 @@ class Census:
     drained: int = 0
     ready: int = 0
     looping: int = 0
+    surge_ready: int = 0
     with_process: int = 0
     spawned: int = 0
     unstarted: int = 0
@@ -89,21 +101,24 @@ class Census:
         wanted, finished = instance.goal is Goal.UP, instance.finished
         there = (wanted and instance.has_process) or finished
         self.phases[instance.phase] += step
+        self.with_process += step * instance.has_process
+        leaving = instance.has_process and not wanted and instance.phase is not Phase.STUCK
+        self.going_down += step * leaving
+        rung = instance.rung
+        self.holding += step * (rung is not None and rung.kind is RungKind.HOLD)
+        if instance.surge:
+            self.surge_ready += step * instance.ready
+            return
         self.declared += step
         self.wanted += step * wanted
         self.drained += step * (instance.goal is Goal.DRAINED)
         self.ready += step * instance.ready
         self.looping += step * instance.is_looping
-        self.with_process += step * instance.has_process
         self.spawned += step * there
         self.unstarted += step * (wanted and not there)
         self.finished += step * finished
         self.unfinished += step * (wanted and not finished)
         self.wanted_at_goal += step * (wanted and instance.at_goal)
-        leaving = instance.has_process and not wanted and instance.phase is not Phase.STUCK
-        self.going_down += step * leaving
-        rung = instance.rung
-        self.holding += step * (rung is not None and rung.kind is RungKind.HOLD)
 
     @property
     def started(self) -> bool:
@@ -216,9 +231,14 @@ class Host:
         return goals.pop() if len(goals) == 1 else Goal.UP
 
     def instances_of(self, pool: str) -> Iterator[Instance]:
-        """The instances of a pool by index."""
+        """The declared instances of a pool by index."""
         instances = self.instances
         return (instances[InstanceId(pool, index)] for index in range(self.pools[pool].plan.instances))
+
+    def members_of(self, pool: str) -> Iterator[Instance]:
+        """The declared instances of a pool, then its surge instances."""
+        yield from self.instances_of(pool)
+        yield from (self.instances[key] for key in self.pools[pool].surge)
 
 
 def create(plan: HostPlan, intents: Mapping[Scope, Goal] | None = None, now: float = 0.0) -> Host:

@@ -78,15 +78,41 @@ class Turn:
         old = host.instances[key]
         if old == instance:
             return
-        pool = key.pool
-        if pool not in self.touched:
-            self.touched[pool] = self.gates(pool)
+        self._touch(key.pool)
         self.changed[key] = None
         self._shows = self._shows or _shown(old) != _shown(instance)
         self._count(old, instance)
         self._undo.append(lambda: self._count(instance, old))
         self._set(host.instances, key, instance)
         self.schedule(key, instance.wake_at())
+
+    def add(self, instance: Instance) -> None:
+        """Make a slot that was not there."""
+        key = instance.id
+        self._touch(key.pool)
+        self.changed[key] = None
+        self._shows = True
+        census = self.host.census[key.pool]
+        census.count(instance, 1)
+        self._undo.append(lambda: census.count(instance, -1))
+        self._set(self.host.instances, key, instance)
+
+    def drop(self, key: InstanceId) -> None:
+        """Take away a slot without a process."""
+        instance = self.host.instances[key]
+        self._touch(key.pool)
+        self.changed.pop(key, None)
+        self._shows = True
+        census = self.host.census[key.pool]
+        census.count(instance, -1)
+        self._undo.append(lambda: census.count(instance, 1))
+        self._delete(self.host.instances, key)
+        self.schedule(key, None)
+
+    def _touch(self, pool: str) -> None:
+        """Remember how the pool looked to others before it is written to."""
+        if pool not in self.touched:
+            self.touched[pool] = self.gates(pool)
 
     def _count(self, old: Instance, new: Instance) -> None:
         census = self.host.census[new.id.pool]
@@ -107,8 +133,7 @@ class Turn:
 
     def put_pool(self, pool: Pool) -> None:
         """Make this the latest value of a pool."""
-        if pool.name not in self.touched:
-            self.touched[pool.name] = self.gates(pool.name)
+        self._touch(pool.name)
         self._set(self.host.pools, pool.name, pool)
         rollout = pool.rollout
         self.schedule(f"pool:{pool.name}", None if rollout is None else rollout.wake_at)

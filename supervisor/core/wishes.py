@@ -70,6 +70,8 @@ def _take_scoped(turn: Turn, event: OperatorWish) -> str:
             "shutting-down", "the host is shutting down", "wait for it to end, or start pitbossd anew"
         )
     ids = _resolve(turn.host, wish.scope)
+    if isinstance(event, StartRequested | ResumeRequested | RestartRequested):
+        ids = _declared(turn.host, wish.scope, ids)
     match event:
         case StartRequested():
             return _start(turn, wish, ids)
@@ -93,7 +95,7 @@ def _resolve(host: Host, scope: Scope) -> list[InstanceId]:
         known = ", ".join(list(host.pools)[:10])
         raise _RefusedError("unknown-pool", f"there is no pool {scope.pool!r}", f"the pools are: {known}")
     if scope.index is None:
-        return [InstanceId(scope.pool, index) for index in range(pool.plan.instances)]
+        return [*(InstanceId(scope.pool, index) for index in range(pool.plan.instances)), *pool.surge]
     key = InstanceId(scope.pool, scope.index)
     if key not in host.instances:
         last = pool.plan.instances - 1
@@ -102,6 +104,15 @@ def _resolve(host: Host, scope: Scope) -> list[InstanceId]:
         )
         raise _RefusedError("unknown-instance", f"there is no instance {key}", hint)
     return [key]
+
+
+def _declared(host: Host, scope: Scope, ids: list[InstanceId]) -> list[InstanceId]:
+    """Those that an operator can want up: a surge instance comes and goes with its rollout."""
+    declared = [key for key in ids if not host.instances[key].surge]
+    if scope.index is not None and not declared:
+        what = f"{scope} is a surge instance: a rollout has brought it, and takes it away again"
+        raise _RefusedError("surge-instance", what, f"pitbossctl status {scope.pool} shows the others")
+    return declared
 
 
 def _scopes(host: Host, scope: Scope) -> list[Scope]:
@@ -117,13 +128,20 @@ def _set_goal(turn: Turn, kind: str, wish: Wish, ids: list[InstanceId], goal: Go
     keeps = _kept_by(kind)
     for scope in _scopes(host, wish.scope):
         _set_goal_of(turn, wish, scope, goal, keeps)
-    meant = [key for key in ids if host.instances[key].goal not in keeps]
+    meant = [key for key in ids if not _keeps(host, key, goal, keeps)]
     for key in meant:
         instance = host.instances[key]
         if instance.goal is not goal:
             # All goals first: who waits for whom depends on the goals of the others.
             turn.put(replace(instance, goal=goal, request_id=wish.request_id))
     return meant
+
+
+def _keeps(host: Host, key: InstanceId, goal: Goal, keeps: frozenset[Goal]) -> bool:
+    instance = host.instances[key]
+    # Nobody but the rollout has sent a surge instance down: it follows its pool.
+    follows = instance.surge and host.pools[key.pool].goal is goal
+    return instance.goal in keeps and not follows
 
 
 def _kept_by(kind: str) -> frozenset[Goal]:
@@ -140,7 +158,10 @@ def _kept_by(kind: str) -> frozenset[Goal]:
 def _set_goal_of(turn: Turn, wish: Wish, scope: Scope, goal: Goal, keeps: frozenset[Goal]) -> None:
     host = turn.host
     assert scope.pool is not None
-    members = [host.instances[key] for key in _resolve(host, scope)]
+    members = [one for one in map(host.instances.__getitem__, _resolve(host, scope)) if not one.surge]
+    if scope.index is not None and not members:
+        # The goal of a surge instance is no intent to be remembered: the slot is gone before the next boot.
+        return
     differ = any(one.goal not in {goal, *keeps} for one in members)
     if scope.index is None and host.pools[scope.pool].goal not in {goal, *keeps}:
         turn.put_pool(replace(host.pools[scope.pool], goal=goal))
@@ -246,8 +267,10 @@ def _restart(turn: Turn, wish: Wish, ids: list[InstanceId], *, only_failed: bool
                 f"{name} is being restarted by operation {running.operation}",
                 f"wait for it, or pitbossctl operations abort {running.operation}",
             )
-    operation = operations.begin(turn, "restart", wish, up)
-    stuck = next((key for key in up if host.instances[key].phase is Phase.STUCK), None)
+    surplus = [key for name in pools for key in host.pools[name].surge]
+    stuck = next((key for key in [*up, *surplus] if host.instances[key].phase is Phase.STUCK), None)
+    concerned = up if stuck is None else list(dict.fromkeys([*up, stuck]))
+    operation = operations.begin(turn, "restart", wish, concerned)
     if stuck is not None:
         # It cannot be replaced: said before anybody is touched, in whichever pool it is.
         turn.put_step(operation.id, stuck, StepState("failed", "stuck: it outlived SIGKILL"))

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 LATER = {
     "Pool": frozenset({"requires", "schedule"}),
-    "Rollout": frozenset({"max_surge", "on_failure"}),
+    "Rollout": frozenset({"on_failure"}),
     "Limits": frozenset({"memory", "cpu", "pids"}),
     "Control": frozenset({"tls", "tokens", "roles", "token_file", "certificate", "client_ca"}),
 }

@@ -117,11 +117,24 @@ def _restart(pool: model.Pool) -> Iterator[Finding]:
         yield ("restart", "policy"), "expected on-failure or never for a task, found always"
 
 
+def _rollout(pool: model.Pool) -> Iterator[Finding]:
+    rules = pool.rollout
+    if pool.kind == "task" and rules.max_surge:
+        message = (
+            f"expected 0 for a task (it runs to completion, nobody can stand in), found {rules.max_surge}"
+        )
+        yield ("rollout", "max_surge"), message
+    elif not rules.max_unavailable and not rules.max_surge:
+        message = "expected at least 1 where max_surge is 0, found 0 (nobody could ever be replaced)"
+        yield ("rollout", "max_unavailable"), message
+
+
 _CHECKS: tuple[tuple[frozenset[str], Callable[[model.Pool], Iterator[Finding]]], ...] = (
     (frozenset({"readiness", "liveness"}), _probes),
     (frozenset({"drain", "stop"}), _drain),
     (frozenset({"startup", "readiness"}), _startup),
     (frozenset({"restart", "kind"}), _restart),
+    (frozenset({"rollout", "kind"}), _rollout),
 )
 
 

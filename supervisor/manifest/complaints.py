@@ -125,7 +125,7 @@ def _is_later(block: type[BaseModel] | None, key: str) -> bool:
 
 
 def _later(key: str, value: object) -> str:
-    only = {"max_surge": "expected 0, ", "on_failure": "expected halt, "}.get(key)
+    only = {"on_failure": "expected halt, "}.get(key)
     if only:
         return f"{only}{found(value)} (anything else is not supported yet; it will come in a later version)"
     return "not supported yet; it will come in a later version"

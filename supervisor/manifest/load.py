@@ -140,7 +140,7 @@ class _Building:
             settings=settings,
             sockets=sockets,
         )
-        for check, message in launcher.trouble(settings.instances):
+        for check, message in launcher.trouble(settings.instances + settings.rollout.max_surge):
             path = ("drain", "until") if check == "until" else (check,)
             kind = launcher.checks[check].kind
             self.problems.add(pool.place_of(*path, kind), dotted(("pools", name, *path, kind)), message)

@@ -41,7 +41,7 @@ MOST_INSTANCES = 1000
 MOST_SOCKETS = 16
 """Sockets of one instance."""
 
-Share = Annotated[int, Field(ge=1, le=MOST_INSTANCES)]
+Share = Annotated[int, Field(ge=0, le=MOST_INSTANCES)]
 Threshold = Annotated[int, Field(ge=1, le=1000)]
 ExitCode = Annotated[int, Field(ge=0, le=255)]
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -226,9 +226,9 @@ class Rollout(Block):
     """How a pool is replaced without losing capacity."""
 
     max_unavailable: Share = 1
-    """At most this many instances are unready by the rollout's own doing."""
-    max_surge: Literal[0] = 0
-    """Extra instances during a rollout; only 0 is supported."""
+    """At most this many instances are unready by the rollout's own doing; 0 needs `max_surge`."""
+    max_surge: Share = 0
+    """At most this many extra instances live during a rollout: they are ready before an old one drains."""
     min_ready: Seconds = 5.0
     """The next turn begins when the replacement has been ready for this long."""
     progress_deadline: PositiveSeconds = 600.0

@@ -53,7 +53,10 @@ def pool_plan(
         drain=drain_policy(pool),
         stop=StopPolicy(stages(pool), pool.stop.extend.step, pool.stop.extend.total),
         rollout=RolloutRules(
-            pool.rollout.max_unavailable, pool.rollout.min_ready, pool.rollout.progress_deadline
+            pool.rollout.max_unavailable,
+            pool.rollout.min_ready,
+            pool.rollout.progress_deadline,
+            pool.rollout.max_surge,
         ),
         sockets=dict(sockets or {}),
         revision=revision,

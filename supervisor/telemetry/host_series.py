@@ -114,11 +114,12 @@ class HostSeries:
             families.set("pitboss_queue_depth", depth.get(pool, 0), pool)
             critical = host.pools[pool].plan.critical
             ready = ready and (not critical or pool_health(host, pool).ok)
-            seen = (critical, census.ready, census.wanted, census.finished, *census.phases.values())
+            ready_now = census.ready + census.surge_ready
+            seen = (critical, ready_now, census.wanted, census.finished, *census.phases.values())
             if self._census_seen.get(pool) != seen:
                 self._census_seen[pool] = seen
                 families.set("pitboss_pool_critical", int(critical), pool)
-                families.set("pitboss_pool_ready", census.ready, pool)
+                families.set("pitboss_pool_ready", ready_now, pool)
                 families.set("pitboss_pool_wanted", census.wanted, pool)
                 families.set("pitboss_pool_finished", census.finished, pool)
                 for phase, count in census.phases.items():

@@ -34,7 +34,7 @@ class Metric:
     buckets: tuple[float, ...] = ()
 
 
-STARTS = (Cause.BOOT.value, Cause.START.value, Cause.RETRY.value, Cause.RESTART.value)
+STARTS = (Cause.BOOT.value, Cause.START.value, Cause.RETRY.value, Cause.RESTART.value, Cause.SURGE.value)
 STOPS = ("clean", "escalated", "killed", "stuck")
 TASKS = ("completed", "failed", "cancelled")
 CHECKS = (CheckKind.READINESS.value, CheckKind.LIVENESS.value, CheckKind.DRAIN.value)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from supervisor.core.effects import (
     BackedOff,
+    Cause,
     Climbed,
     Ended,
     Extended,
@@ -140,7 +141,9 @@ class Metrics:
     def _moved(self, report: Moved, pool: str) -> None:
         if report.target is Phase.STARTING:
             self._add("pitboss_starts_total", 1, pool, report.cause.value)
-            self._add("pitboss_restarts_total", report.generation > 1, pool)
+            # The generations of surge instances are counted on over rollouts; the slot is a new one.
+            again = report.generation > 1 and report.cause is not Cause.SURGE
+            self._add("pitboss_restarts_total", again, pool)
         if report.source is Phase.BACKOFF:
             self._host_series.backoff.pop(report.instance, None)
 

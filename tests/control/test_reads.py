@@ -22,7 +22,7 @@ from tests.waiting import async_eventually
 INSTANCE = {
     "name", "phase", "goal", "ready", "pid", "generation", "since_seconds", "uptime_seconds", "stage",
     "stage_signal", "stage_target", "stage_since_seconds", "deadline_seconds", "waiting_for",
-    "unready_reason",    "restarts", "failures", "status_text", "in_flight", "queue_depth", "last_exit",
+    "unready_reason", "restarts", "failures", "status_text", "in_flight", "queue_depth", "last_exit", "surge",
 }  # fmt: skip
 POOL = {
     "name", "kind", "critical", "goal", "status", "reasons", "wanted", "ready", "instances_declared",

@@ -67,7 +67,7 @@ def test_everything_arrives(manifest: Loader) -> None:
               permanent_exit_codes: [78, 78, 2]
             drain: {http: "http://x/", until: {tcp: 81}, settle: 5s, window: 61s}
             stop: {stages: [{signal: INT, grace: 10s}, {signal: SIGQUIT, target: all, grace: 500ms}], extend: {step: 1s, total: 2s}}
-            rollout: {max_unavailable: 2, min_ready: 6s, progress_deadline: 7m}
+            rollout: {max_unavailable: 2, max_surge: 3, min_ready: 6s, progress_deadline: 7m}
           b: {command: x, depends_on: [t]}
           t: {command: x, kind: task}
         """
@@ -94,7 +94,7 @@ def test_everything_arrives(manifest: Loader) -> None:
         ),
         drain=DrainPolicy(None, True, True, 5.0, 61.0),
         stop=StopPolicy((Stage("SIGINT", Target.MAIN, 10.0), Stage("SIGQUIT", Target.ALL, 0.5)), 1.0, 2.0),
-        rollout=RolloutRules(2, 6.0, 420.0),
+        rollout=RolloutRules(2, 6.0, 420.0, 3),
         revision=plan.pools["a"].revision,
     )
     assert plan.pools["b"].depends_on == {"t": Condition.READY}

@@ -263,8 +263,6 @@ def test_keys_of_later_versions_are_refused_by_name(complaints: Complainer, text
 def test_later_values(complaints: Complainer, manifest: Loader) -> None:
     """The values that change nothing are accepted, others are refused."""
     assert complaints("pools: {a: {command: b, rollout: {max_surge: 1, on_failure: rollback}}}") == [
-        "m.yaml:1:46: pools.a.rollout.max_surge: expected 0, found 1 "
-        "(anything else is not supported yet; it will come in a later version)",
         'm.yaml:1:61: pools.a.rollout.on_failure: expected halt, found "rollback" '
         "(anything else is not supported yet; it will come in a later version)",
     ]
@@ -273,6 +271,40 @@ def test_later_values(complaints: Complainer, manifest: Loader) -> None:
         for column, key in ((11, "tls"), (20, "tokens"), (32, "roles"))
     ]
     manifest("pools: {a: {command: b, schedule: null, rollout: {max_surge: 0, on_failure: halt}}}")
+
+
+def test_a_rollout_that_could_replace_nobody(complaints: Complainer, manifest: Loader) -> None:
+    """Nobody may be away and nobody may be extra: said where it is written. One of the two is enough."""
+    assert complaints("pools:\n  a:\n    command: b\n    rollout: {max_unavailable: 0}") == [
+        "m.yaml:4:32: pools.a.rollout.max_unavailable: expected at least 1 where max_surge is 0, found 0 "
+        "(nobody could ever be replaced)"
+    ]
+    assert complaints("pools: {a: {command: b, rollout: {max_unavailable: 0, max_surge: 0}}}") == [
+        "m.yaml:1:52: pools.a.rollout.max_unavailable: expected at least 1 where max_surge is 0, found 0 "
+        "(nobody could ever be replaced)"
+    ]
+    assert complaints("pools: {a: {command: b, rollout: {max_surge: -1}}}") == [
+        "m.yaml:1:46: pools.a.rollout.max_surge: expected a number of at least 0, found -1"
+    ]
+    plan = manifest("pools: {a: {command: b, rollout: {max_unavailable: 0, max_surge: 2}}}").plan
+    assert (plan.pools["a"].rollout.max_unavailable, plan.pools["a"].rollout.max_surge) == (0, 2)
+
+
+def test_nobody_stands_in_for_a_task(complaints: Complainer) -> None:
+    """It runs to completion: an extra one would do its work twice."""
+    assert complaints("pools: {a: {command: b, kind: task, rollout: {max_surge: 2}}}") == [
+        "m.yaml:1:58: pools.a.rollout.max_surge: expected 0 for a task (it runs to completion, nobody can "
+        "stand in), found 2"
+    ]
+
+
+def test_addresses_are_good_for_surge_instances_too(complaints: Complainer, manifest: Loader) -> None:
+    """The ports of the extra ones lie behind those of the declared ones."""
+    pool = "command: b, instances: 2, readiness: {tcp: '127.0.0.1:{{ 65534 + index }}'}"
+    manifest(f"pools: {{a: {{{pool}}}}}")
+    found = complaints(f"pools: {{a: {{{pool}, rollout: {{max_surge: 1}}}}}}")
+    assert len(found) == 1
+    assert found[0].endswith('found "127.0.0.1:65536" for a/2')
 
 
 def test_everything_is_reported_at_once(complaints: Complainer) -> None:

@@ -23,6 +23,7 @@ from supervisor.core.effects import (
     Kill,
     Moved,
     ReadyChanged,
+    Release,
     Signal,
     Spawn,
     StopEnded,
@@ -34,6 +35,7 @@ from supervisor.core.phases import HAS_PROCESS, LEGAL_MOVES, ON_THE_WAY_OUT, Goa
 from supervisor.core.plan import SWEEP_SECONDS, Kind, Readiness, Target
 from supervisor.core.state import Census
 from tests.simulation.kernel import Tree
+from tests.simulation.witness import Slot
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -59,15 +61,25 @@ class Checker:
 
 
 class OneProcess(Checker):
-    """Promise 1: at most one live process per instance; each generation is started once, in order."""
+    """Promise 1: at most one live process per instance; each generation is started once, in order.
+
+    A pool never exceeds its instances and max_surge, and has surge instances only for a rollout.
+    """
 
     def after(self, world: "World", event: Event, effects: Sequence[Effect]) -> None:
+        spawned = [effect.instance for effect in effects if isinstance(effect, Spawn)]
+        for pool in {key.pool for key in spawned}:
+            self._pool_has_room(world, pool, spawned)
         for effect in effects:
             if isinstance(effect, Spawn):
                 latest = world.kernel.latest(effect.instance)
                 known = 0 if latest is None else latest.generation
-                assert effect.generation == known + 1, (
-                    f"{effect.instance} goes from {known} to {effect.generation}"
+                surge = effect.instance.index >= world.plan.pools[effect.instance.pool].instances
+                # The generations of surge instances are counted for the pool, not for the slot.
+                follows = effect.generation > known if surge else effect.generation == known + 1
+                assert follows, f"{effect.instance} goes from {known} to {effect.generation}"
+                assert not surge or is_covered(world, effect.instance), (
+                    f"{effect.instance} is started for no rollout"
                 )
                 alive = [
                     tree.generation for tree in world.kernel.trees.get(effect.instance, []) if tree.alive
@@ -76,6 +88,13 @@ class OneProcess(Checker):
                 assert latest is None or latest.gone_told, (
                     f"{effect.instance} is started before its end was told"
                 )
+
+    def _pool_has_room(self, world: "World", pool: str, spawned: list[InstanceId]) -> None:
+        plan = world.plan.pools[pool]
+        living = {key for key, trees in world.kernel.trees.items() if trees[-1].alive and key.pool == pool}
+        living.update(key for key in spawned if key.pool == pool)
+        most = plan.instances + plan.rollout.max_surge
+        assert len(living) <= most, f"{pool} has {len(living)} instances with a process, not {most} at most"
 
 
 class KillIsLast(Checker):
@@ -304,6 +323,10 @@ class NothingIsLeft(Checker):
                     assert name not in self.forgotten, f"{name} is forgotten twice"
                     assert name in self.ended_names, f"{name} is forgotten before it ended"
                     self.forgotten.add(name)
+                case Release():
+                    trees = world.kernel.trees.get(effect.instance, [])
+                    alive = [tree.generation for tree in trees if tree.alive or not tree.gone_told]
+                    assert not alive, f"{effect.instance} is released while generation {alive} lives"
                 case _:
                     pass
 
@@ -356,10 +379,9 @@ class Gates(Checker):
         if tree is None or tree.exit_told or isinstance(event, Exited):
             return
         for name in world.host.dependents[key.pool]:
-            for slot, instance in zip(
-                world.witness.members(name), world.host.instances_of(name), strict=True
-            ):
-                gone = not slot.has_process or instance.phase is Phase.STUCK
+            for instance in world.host.members_of(name):
+                slot = world.witness.slots.get(instance.id)
+                gone = slot is None or not slot.has_process or instance.phase is Phase.STUCK
                 assert gone, f"{key} is terminated while {instance.id} lives"
 
 
@@ -369,25 +391,30 @@ class NoDelay(Checker):
     def settled(self, world: "World") -> None:
         witness = world.witness
         for name in world.plan.pools:
-            waiting = [one for one in world.host.instances_of(name) if one.phase is Phase.PENDING]
+            waiting = [one for one in world.host.members_of(name) if one.phase is Phase.PENDING]
             if not waiting or not world.booted:
                 continue
             both = witness.gate_is_open(name, witness.available) and witness.gate_is_open(
                 name, witness.available_by_step
             )
             for one in waiting:
-                goal = witness.slots[one.id].goal
+                goal = one.goal if one.surge else witness.slots[one.id].goal
                 assert not (both and goal is Goal.UP), f"{one.id} waits although its gates are open"
 
 
 class Rollouts(Checker):
-    """Promise 7: a rollout takes down at most max_unavailable, and nobody once a replacement has failed."""
+    """Promise 7: a rollout takes down at most max_unavailable, and nobody once a replacement has failed.
+
+    With max_surge somebody who is ready goes down only once a surge instance has proven itself, and a
+    surge instance that is ready leaves only when no declared one is missing that it stands in for.
+    """
 
     def __init__(self) -> None:
         self.replaced: dict[InstanceId, tuple[int, int]] = {}
         self.failed: dict[str, InstanceId] = {}
         self.known: dict[str, int] = {}
         self.proven: set[Name] = set()
+        self.stands_in: dict[InstanceId, str] = {}
 
     def after(self, world: "World", event: Event, effects: Sequence[Effect]) -> None:
         witness = world.witness
@@ -395,8 +422,13 @@ class Rollouts(Checker):
             if len(restarts) != self.known.get(pool, 0):
                 self.known[pool] = len(restarts)
                 self.failed.pop(pool, None)
+        self._stand_in(world)
         for effect in effects:
             match effect:
+                case Spawn(cause=Cause.SURGE):
+                    self.stands_in.pop(effect.instance, None)
+                    so_far = len(witness.restarts.get(effect.instance.pool, ()))
+                    self.replaced[effect.instance] = (effect.generation, so_far)
                 case Spawn(cause=Cause.RESTART):
                     so_far = len(witness.restarts.get(effect.instance.pool, ()))
                     self.replaced[effect.instance] = (effect.generation, so_far)
@@ -409,12 +441,20 @@ class Rollouts(Checker):
                     assert pool not in self.failed, (
                         f"{effect.instance} is restarted after {self.failed[pool]} failed"
                     )
-                    assert self._is_covered(world, effect.instance), (
-                        f"{effect.instance} is restarted by nobody"
-                    )
+                    assert is_covered(world, effect.instance), f"{effect.instance} is restarted by nobody"
                 case ReadyChanged(ready=False, reason="stopping (restart)"):
                     # Who was unready anyway costs no capacity.
                     self._capacity(world, effect.instance)
+                case ReadyChanged(ready=False, reason="stopping (surge)"):
+                    missing = [
+                        other
+                        for other in self._siblings(world, effect.instance)
+                        if self._is_missing(world, other)
+                    ]
+                    left = self._standing(world, effect.instance.pool)
+                    assert len(missing) <= len(left), (
+                        f"{effect.instance} leaves, missing {missing}, left {left}"
+                    )
                 case _:
                     pass
 
@@ -426,16 +466,21 @@ class Rollouts(Checker):
                 # From here on it is one of the pool like any other, even if it is ready anew later.
                 self.proven.add((key, generation))
 
+    def _stand_in(self, world: "World") -> None:
+        """Whoever has been ready for long enough stands in, from this moment on."""
+        for key, (generation, _) in self.replaced.items():
+            slot, rules = world.witness.slots[key], world.plan.pools[key.pool].rollout
+            if slot.surge and slot.ready and slot.ready_at is not None and generation == slot.generation:
+                proven = world.now - slot.ready_at >= rules.min_ready_seconds - EPSILON
+                if proven and key not in self.stands_in:
+                    self.stands_in[key] = covering(world, key) or ""
+
     def _ended(self, world: "World", effect: Ended) -> None:
         """A replacement that ends before it has proven itself has failed, unless somebody wanted it away."""
         key, slot = effect.instance, world.witness.slots[effect.instance]
         generation, restarts = self.replaced.get(key, (0, 0))
         pool = world.plan.pools[key.pool]
-        if (
-            generation != effect.record.generation
-            or slot.goal is not Goal.UP
-            or not self._is_covered(world, key)
-        ):
+        if generation != effect.record.generation or slot.goal is not Goal.UP or not is_covered(world, key):
             return
         if restarts != len(world.witness.restarts[key.pool]):
             # What an earlier restart brought is not a replacement of this one.
@@ -447,13 +492,10 @@ class Rollouts(Checker):
         if not proven and effect.record.exit_class != "clean":
             self.failed[key.pool] = key
 
-    def _is_covered(self, world: "World", key: InstanceId) -> bool:
-        for name, _ in world.witness.restarts.get(key.pool, []):
-            operation = world.host.operations.get(name)
-            under_way = operation is not None and operation.finished_at in (None, world.now)
-            if under_way and key in world.host.steps[name]:
-                return True
-        return False
+    def _standing(self, world: "World", pool: str) -> list[InstanceId]:
+        """The surge instances that have proven themselves once and are ready."""
+        slots = world.witness.slots
+        return [key for key in world.witness.surge(pool) if key in self.stands_in and slots[key].ready]
 
     def _capacity(self, world: "World", key: InstanceId) -> None:
         rules = world.plan.pools[key.pool].rollout
@@ -464,7 +506,14 @@ class Rollouts(Checker):
             if other not in unready and self._is_proving(world, other)
         ]
         taken = len({*unready, key, *proving})
-        assert taken <= rules.max_unavailable, f"{key} goes down, unready {unready}, proving {proving}"
+        standing = self._standing(world, key.pool)
+        assert taken <= rules.max_unavailable + len(standing), (
+            f"{key} goes down, unready {unready}, proving {proving}, standing in {standing}"
+        )
+        if rules.max_surge:
+            rollout = covering(world, key)
+            backed = any(other.pool == key.pool and by == rollout for other, by in self.stands_in.items())
+            assert backed, f"{key} goes down before a replacement is ready"
 
     def _siblings(self, world: "World", key: InstanceId) -> list[InstanceId]:
         return [InstanceId(key.pool, index) for index in range(world.plan.pools[key.pool].instances)]
@@ -481,6 +530,21 @@ class Rollouts(Checker):
             return False
         latest = generation == slot.generation and restarts == len(world.witness.restarts[key.pool])
         return slot.ready and slot.goal is Goal.UP and latest and young
+
+
+def covering(world: "World", key: InstanceId) -> str | None:
+    """The restart under way, or ended in this very moment, that concerns an instance."""
+    for name, _ in world.witness.restarts.get(key.pool, []):
+        operation = world.host.operations.get(name)
+        under_way = operation is not None and operation.finished_at in (None, world.now)
+        if under_way and key in world.host.steps[name]:
+            return name
+    return None
+
+
+def is_covered(world: "World", key: InstanceId) -> bool:
+    """Whether a restart under way concerns an instance."""
+    return covering(world, key) is not None
 
 
 class Patience(Checker):
@@ -565,7 +629,10 @@ class Repeatable(Checker):
                 one for one in effects if isinstance(one, Act | Moved | Climbed | ReadyChanged | GoalChanged)
             ]
             assert not further, f"the repeated wish did more: {further}"
-            changed = [key for key, one in world.host.instances.items() if one != self.instances[key]]
+            latest = world.host.instances
+            changed = [
+                key for key in {**latest, **self.instances} if latest.get(key) != self.instances.get(key)
+            ]
             assert not changed, f"the repeated wish changed {changed}"
 
 
@@ -635,10 +702,13 @@ class Bookkeeping(Checker):
         host = world.host
         for name in host.pools:
             recount = Census()
-            for instance in host.instances_of(name):
+            extra = [key for key, one in host.instances.items() if key.pool == name and one.surge]
+            assert sorted(extra) == sorted(host.pools[name].surge), f"{name}: {extra} are its surge instances"
+            for instance in host.members_of(name):
                 recount.count(instance, 1)
                 _deadline_fits(instance)
-                goal = world.witness.slots[instance.id].goal
+                slot = world.witness.slots.get(instance.id)
+                goal = instance.goal if slot is None or slot.surge else slot.goal
                 assert instance.goal is goal, f"{instance.id} has the goal {instance.goal}, not {goal}"
                 known = host.moments.get(instance.id)
                 wake_at = instance.wake_at()
@@ -678,8 +748,11 @@ class GoalsAreReached(Checker):
 
     def ended(self, world: "World") -> None:
         for key, slot in world.witness.slots.items():
-            instance = world.host.instances[key]
             tree = world.kernel.latest(key)
+            if slot.surge:
+                self._surge(world, key, slot)
+                continue
+            instance = world.host.instances[key]
             if slot.goal is not Goal.UP:
                 assert tree is None or not tree.alive or world.kernel.halts, (
                     f"{key} is wanted {slot.goal}, but lives"
@@ -709,6 +782,16 @@ class GoalsAreReached(Checker):
                 f"operation {operation.id} ({operation.kind}) is {operation.state}"
             )
             assert operation.done <= operation.total, f"operation {operation.id}: {operation.done}"
+
+    def _surge(self, world: "World", key: InstanceId, slot: Slot) -> None:
+        """It is gone, or stands in for a declared one that waits for an operator or a gate."""
+        tree = world.kernel.latest(key)
+        if slot.gone:
+            assert tree is None or not tree.alive, f"{key} is gone, but lives"
+        elif world.host.instances[key].phase is not Phase.STUCK:
+            others = world.witness.members(key.pool)
+            missing = [one for one in others if one.goal is Goal.UP and not one.ready and not one.finished]
+            assert slot.ready and missing, f"{key} is still there, and stands in for nobody"
 
 
 def all_checkers() -> list[Checker]:

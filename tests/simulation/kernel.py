@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from supervisor.core.effects import Act, Check, Forget, Halt, Kill, ReleaseBarrier, Signal, Spawn
+from supervisor.core.effects import Act, Check, Forget, Halt, Kill, Release, ReleaseBarrier, Signal, Spawn
 from supervisor.core.events import (
     CheckFailed,
     CheckKind,
@@ -91,6 +91,7 @@ class Kernel:
         self.trees: dict[InstanceId, list[Tree]] = {}
         self.halts: list[Halt] = []
         self.barriers: list[int] = []
+        self.released: list[InstanceId] = []
         self.fate: Callable[[InstanceId, int], Behaviour | None] = lambda _instance, _generation: None
 
     def tree(self, instance: InstanceId, generation: int) -> Tree | None:
@@ -143,6 +144,8 @@ class Kernel:
                 tree = self.tree(act.instance, act.generation)
                 if tree is not None:
                     tree.forgotten = True
+            case Release():
+                self.released.append(act.instance)
             case ReleaseBarrier():
                 self.barriers.append(act.token)
             case Halt():

@@ -57,8 +57,18 @@ def _pool(rng: Random, name: str, earlier: list[PoolPlan]) -> PoolPlan:
         restart=_restart(rng, kind),
         drain=_drain(rng) if rng.random() < 0.6 else None,
         stop=_stop(rng),
-        rollout=RolloutRules(rng.randint(1, 3), rng.choice([0.0, 0.7, 5.0]), rng.choice([15.0, 60.0, 600.0])),
+        rollout=_rollout(rng, kind),
         revision="1",
+    )
+
+
+def _rollout(rng: Random, kind: Kind) -> RolloutRules:
+    max_surge = 0 if kind is Kind.TASK else rng.choice([0, 0, 1, 1, 2, 3])
+    return RolloutRules(
+        rng.randint(0 if max_surge else 1, 3),
+        rng.choice([0.0, 0.7, 5.0]),
+        rng.choice([15.0, 60.0, 600.0]),
+        max_surge,
     )
 
 

@@ -20,10 +20,11 @@ from supervisor.core import (
     readiness,
     rollout,
     shutdown,
+    surge,
     turn,
     wishes,
 )
-from supervisor.core.effects import Kill
+from supervisor.core.effects import Kill, Release
 from supervisor.core.events import Urgency
 from supervisor.core.phases import Phase
 from supervisor.core.state import Census
@@ -212,6 +213,81 @@ def rollout_goes_on(patch: Patch) -> None:
     patch.setattr(rollout, "_is_replaced", is_replaced)
 
 
+def too_many_surge(patch: Patch) -> None:
+    """One more than max_surge is started."""
+
+    def more(pool: Any) -> Any:
+        rules = replace(pool.plan.rollout, max_surge=pool.plan.rollout.max_surge + 1)
+        return replace(pool, plan=replace(pool.plan, rollout=rules))
+
+    slots, wanted = surge._slots, surge._wanted
+    patch.setattr(surge, "_slots", lambda pool: slots(more(pool)))
+    patch.setattr(surge, "_wanted", lambda pool, rollout: wanted(more(pool), rollout))
+
+
+def surge_generation_begins_anew(patch: Patch) -> None:
+    """The second process in a surge slot has the name of the first."""
+    real = surge._vanish
+
+    def vanish(turn: Any, name: str, instance: Any) -> None:
+        real(turn, name, replace(instance, generation=0))
+
+    patch.setattr(surge, "_vanish", vanish)
+
+
+def nobody_waits_for_the_replacement(patch: Patch) -> None:
+    """Old ones go down while the surge instance is still starting, as if it stood in already."""
+    patch.setattr(surge, "are_proven", lambda pool, rollout: True)
+    patch.setattr(surge, "ready_count", lambda turn, rollout: len(rollout.surge))
+
+
+def surge_is_counted_twice(patch: Patch) -> None:
+    """Each that stands in makes room for two."""
+    real = surge.ready_count
+    patch.setattr(surge, "ready_count", lambda turn, rollout: 2 * real(turn, rollout))
+
+
+def surge_fails_in_silence(patch: Patch) -> None:
+    """A surge instance that does not become ready is taken for one that has proven itself."""
+    patch.setattr(surge, "trouble", lambda instance, state: "")
+    real, proven = rollout._trouble, rollout._is_replaced
+    patch.setattr(rollout, "_trouble", lambda one, old: "" if one.surge else real(one, old))
+    patch.setattr(
+        rollout, "_is_replaced", lambda turn, pool, one, old: one.surge or proven(turn, pool, one, old)
+    )
+
+
+def surge_leaves_too_early(patch: Patch) -> None:
+    """A halted rollout takes its surge instances away although somebody is missing."""
+    real = surge.settle
+
+    def settle(turn: Any, name: str) -> None:
+        census = turn.host.census[name]
+        wanted, census.wanted = census.wanted, census.wanted_at_goal
+        try:
+            real(turn, name)
+        finally:
+            census.wanted = wanted
+
+    patch.setattr(surge, "settle", settle)
+
+
+def surge_stays_for_ever(patch: Patch) -> None:
+    """Nobody is sent away at the end."""
+    patch.setattr(surge, "_send_away", lambda turn, instance: None)
+
+
+def released_too_early(patch: Patch) -> None:
+    """The slot goes when its process is asked to, not when it is gone."""
+    real = surge._send_away
+
+    def send_away(turn: Any, instance: Any) -> None:
+        real(turn, instance)
+        turn.emit(Release(instance.id))
+
+    patch.setattr(surge, "_send_away", send_away)
+
+
 def backoff_ignored(patch: Patch) -> None:
     """The next attempt follows at once."""
     patch.setattr(endings, "delay_seconds", lambda rules, failures, fraction: 0.0)
@@ -332,6 +408,14 @@ BITES: list[tuple[Callable[[Patch], None], set[type[checkers.Checker]]]] = [
     (gate_stays_shut, {checkers.NoDelay}),
     (max_unavailable_ignored, {checkers.Rollouts}),
     (rollout_goes_on, {checkers.Rollouts}),
+    (too_many_surge, {checkers.OneProcess}),
+    (surge_generation_begins_anew, {checkers.OneProcess}),
+    (nobody_waits_for_the_replacement, {checkers.Rollouts}),
+    (surge_is_counted_twice, {checkers.Rollouts}),
+    (surge_fails_in_silence, {checkers.Rollouts}),
+    (surge_leaves_too_early, {checkers.Rollouts}),
+    (surge_stays_for_ever, {checkers.GoalsAreReached}),
+    (released_too_early, {checkers.NothingIsLeft}),
     (backoff_ignored, {checkers.Patience}),
     (never_gives_up, {checkers.Patience}),
     (wish_not_idempotent, {checkers.Repeatable}),

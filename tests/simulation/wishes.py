@@ -70,7 +70,10 @@ class Operator:
         name = rng.choice(list(self.plan.pools))
         if rng.random() < 0.5:
             return Scope(name)
-        return Scope(name, rng.randrange(self.plan.pools[name].instances))
+        pool = self.plan.pools[name]
+        # Sometimes one that there is only while a rollout needs it.
+        extra = pool.rollout.max_surge if rng.random() < 0.2 else 0
+        return Scope(name, rng.randrange(pool.instances + extra))
 
     def story(self, scope: Scope) -> list[OperatorWish | OperationWish]:
         """One wish, or several that contradict each other."""

@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from supervisor.core import shutdown
-from supervisor.core.effects import Accepted, Cause, Effect, Ended, Moved, ReadyChanged, Refused, Spawn
+from supervisor.core.effects import (
+    Accepted,
+    Cause,
+    Effect,
+    Ended,
+    Moved,
+    ReadyChanged,
+    Refused,
+    Release,
+    Spawn,
+)
 from supervisor.core.events import (
     DrainRequested,
     Event,
@@ -24,7 +34,7 @@ from supervisor.core.events import (
     Urgency,
 )
 from supervisor.core.identity import InstanceId
-from supervisor.core.phases import Goal, Phase
+from supervisor.core.phases import ON_THE_WAY_OUT, Goal, Phase
 from supervisor.core.plan import KILL_SECONDS, Condition, HostPlan, Kind
 
 if TYPE_CHECKING:
@@ -46,6 +56,8 @@ class Slot:
     hurried: bool = False
     scale: float = 1.0
     stop_by: float | None = None
+    surge: bool = False
+    gone: bool = False
 
 
 @dataclass
@@ -62,23 +74,32 @@ class Witness:
     restarts: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
     opened_in_step: set[str] = field(default_factory=set)
     dependents: dict[str, list[str]] = field(default_factory=dict)
+    pool_goals: dict[str, Goal] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, pool in self.plan.pools.items():
             self.available[name] = self.available_by_step[name] = False
+            self.pool_goals[name] = Goal.UP
             for needed in pool.depends_on:
                 self.dependents.setdefault(needed, []).append(name)
             for index in range(pool.instances):
                 self.slots[InstanceId(name, index)] = Slot()
 
     def members(self, pool: str) -> list[Slot]:
-        """The slots of a pool."""
+        """The declared slots of a pool."""
         return [self.slots[InstanceId(pool, index)] for index in range(self.plan.pools[pool].instances)]
+
+    def surge(self, pool: str) -> list[InstanceId]:
+        """The surge instances of a pool that have been started and are not gone."""
+        slots = self.slots.items()
+        return [key for key, slot in slots if key.pool == pool and slot.surge and not slot.gone]
 
     def meant(self, scope: Scope) -> list[InstanceId]:
         """The instances in a scope."""
         return [
-            key for key in self.slots if scope.pool in (None, key.pool) and scope.index in (None, key.index)
+            key
+            for key, slot in self.slots.items()
+            if scope.pool in (None, key.pool) and scope.index in (None, key.index) and not slot.gone
         ]
 
     # ── what happens ─────────────────────────────────────────────────────────────────────────────
@@ -97,16 +118,18 @@ class Witness:
         """Take in one report."""
         match effect:
             case Spawn():
-                old = self.slots[effect.instance]
-                self.slots[effect.instance] = Slot(
-                    old.goal, has_process=True, generation=effect.generation, pardoned=old.pardoned
-                )
+                self._spawned(effect)
             case ReadyChanged():
                 slot = self.slots[effect.instance]
                 slot.ready = effect.ready
                 slot.ready_at = now if effect.ready else slot.ready_at
             case Ended():
                 self.slots[effect.instance].has_process = False
+            case Release():
+                # One whose gates never opened has left no trace.
+                self.slots.setdefault(effect.instance, Slot(surge=True)).gone = True
+            case Moved(cause=Cause.SURGE) if effect.target in ON_THE_WAY_OUT:
+                self.slots[effect.instance].goal = Goal.DOWN
             case Moved(cause=Cause.COMPLETED):
                 self.slots[effect.instance].finished = True
             case Moved(source=Phase.STOPPED):
@@ -119,22 +142,49 @@ class Witness:
             if self.gate_is_open(name, self.available):
                 self.opened_in_step.add(name)
 
+    def _spawned(self, effect: Spawn) -> None:
+        key = effect.instance
+        surge = key.index >= self.plan.pools[key.pool].instances
+        old = self.slots.get(key)
+        if old is None or old.gone:
+            old = Slot()
+        self.slots[key] = Slot(
+            old.goal, has_process=True, generation=effect.generation, pardoned=old.pardoned, surge=surge
+        )
+
+    def _note_goal(self, scope: Scope, goal: Goal, keeps: Goal | None = None) -> None:
+        if scope.index is None:
+            for name in self.pool_goals if scope.pool is None else [scope.pool]:
+                if self.pool_goals[name] is not keeps:
+                    self.pool_goals[name] = goal
+
+    def _is_drained(self, key: InstanceId) -> bool:
+        """Whether a drain concerns it; what is down stays so, but surge instances go as their pool does."""
+        slot = self.slots[key]
+        return slot.goal is not Goal.DOWN or (slot.surge and self.pool_goals[key.pool] is Goal.DRAINED)
+
     def _wish(self, world: "World", event: OperatorWish, effects: Iterable[Effect]) -> None:
-        meant = self.meant(event.wish.scope)
-        urgency = Urgency.NORMAL
+        scope, urgency = event.wish.scope, Urgency.NORMAL
+        meant = self.meant(scope)
+        if isinstance(event, StartRequested | ResumeRequested | RestartRequested):
+            meant = [key for key in meant if not self.slots[key].surge]
         match event:
             case StartRequested():
                 meant = [key for key in meant if self.slots[key].goal is not Goal.DRAINED]
+                self._note_goal(scope, Goal.UP, keeps=Goal.DRAINED)
                 self._set(meant, Goal.UP)
             case ResumeRequested():
+                self._note_goal(scope, Goal.UP)
                 self._set(meant, Goal.UP)
             case DrainRequested(deadline_seconds=seconds):
-                meant = [key for key in meant if self.slots[key].goal is not Goal.DOWN]
+                self._note_goal(scope, Goal.DRAINED, keeps=Goal.DOWN)
+                meant = [key for key in meant if self._is_drained(key)]
                 self._set(meant, Goal.DRAINED)
                 self._run_again(meant)
                 if seconds is not None:
                     self._fit(meant, world.now, world.now + seconds)
             case StopRequested():
+                self._note_goal(scope, Goal.DOWN)
                 self._set(meant, Goal.DOWN)
                 self._run_again(meant)
                 urgency = event.urgency

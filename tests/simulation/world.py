@@ -193,7 +193,8 @@ class World:
     def again(self, fact: Event) -> None:
         """Repeat a fact; not an answer while another question is open, for nobody can tell them apart."""
         if isinstance(fact, CheckPassed | CheckFailed):
-            state = self.host.instances[fact.instance].checks.get(fact.check)
+            known = self.host.instances.get(fact.instance)
+            state = None if known is None else known.checks.get(fact.check)
             if state is not None and state.asked_at is not None:
                 return
         self.post(fact)
@@ -274,7 +275,9 @@ class World:
             stop = self.plan.worst_case_stop_seconds(pool.name) + pool.stop.extend_total_seconds
             start = pool.startup_timeout_seconds + pool.restart.backoff.max_seconds
             turn = 2 * (stop + start + pool.stop.extend_total_seconds) + pool.rollout.min_ready_seconds
-            total += pool.instances * turn + pool.rollout.progress_deadline_seconds
+            total += (
+                pool.instances + 2 * pool.rollout.max_surge
+            ) * turn + pool.rollout.progress_deadline_seconds
         return total
 
     def report(self, what: str) -> str:

@@ -80,7 +80,7 @@ def exit_sentence(last: ExitView, elapsed: float = 0.0) -> str:
 
 def instance_note(instance: InstanceView, elapsed: float = 0.0) -> str:
     """Everything worth saying about an instance in one line, the most important first."""
-    parts: list[str] = []
+    parts: list[str] = ["surge"] if instance.surge else []
     phase = instance.phase
     if phase in {"draining", "stopping"}:
         parts.append(rung_sentence(instance, elapsed))

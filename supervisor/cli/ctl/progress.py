@@ -143,7 +143,7 @@ def _moving(instance: InstanceView, elapsed: float) -> Track:
 
 
 def _note(instance: InstanceView, elapsed: float) -> str:
-    parts: list[str] = []
+    parts: list[str] = ["surge"] if instance.surge and not instance.ready else []
     if instance.phase == "running" and not instance.ready:
         parts.append(f"not ready: {instance.unready_reason}" if instance.unready_reason else "not ready")
     elif instance.phase in {"backoff", "failed", "stuck"}:

@@ -118,7 +118,12 @@ def _pool_rows(pool: PoolView, screen: Screen, selection: Selection, elapsed: fl
 
 
 def _is_interesting(one: InstanceView, pool: PoolView) -> bool:
-    return not one.at_goal or one.goal != pool.goal or one.phase in {"draining", "stopping", "starting"}
+    return (
+        not one.at_goal
+        or one.surge
+        or one.goal != pool.goal
+        or one.phase in {"draining", "stopping", "starting"}
+    )
 
 
 def _pool_row(pool: PoolView, *, tells_reason: bool) -> Row:

@@ -77,7 +77,7 @@ def check_names(targets: Iterable[str | None], host: HostView, verb: str) -> Non
         if is_instance(target):
             instances = host.instances() if instances is None else instances
             if target not in instances:
-                count = len(pool.instances)
+                count = sum(not one.surge for one in pool.instances)
                 there = f"{pool.name}/0 to {pool.name}/{count - 1}" if count > 1 else f"only {pool.name}/0"
                 there = there if count else "no instances"
                 raise WrongNameError(

@@ -60,6 +60,7 @@ class InstanceView:
     in_flight: int | None
     queue_depth: int | None
     last_exit: ExitView | None
+    surge: bool = False
 
     @property
     def at_goal(self) -> bool:
@@ -260,6 +261,7 @@ def _instance(answer: Mapping[str, Any], pool: str) -> InstanceView:
         in_flight=_integer(answer.get("in_flight")),
         queue_depth=_integer(answer.get("queue_depth")),
         last_exit=_exit(last_exit) if isinstance(last_exit, Mapping) else None,
+        surge=answer.get("surge") is True,
     )
 
 
