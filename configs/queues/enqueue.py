@@ -1,10 +1,12 @@
-"""Let tasks flow into the queue of an example, at an even pace: `python enqueue.py celery 500`.
+"""Let tasks flow into the queue of an example: `echo 500 | python enqueue.py celery`.
 
+Each line of standard input is a number of tasks; they are sent at an even pace, and it ends with its input.
 Most tasks take a few milliseconds, every tenth between one and one and a half seconds.
 """
 
 import argparse
 import importlib
+import sys
 import time
 
 import ledger
@@ -18,19 +20,21 @@ def seconds_of(task: int) -> float:
 
 
 def main() -> None:
-    """Send what the command line asks for."""
+    """Send what standard input asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("program", choices=["celery", "dramatiq", "huey", "rq"])
-    parser.add_argument("count", type=int, help="how many tasks")
     parser.add_argument("--first", type=int, default=1, help="the number of the first task (1)")
     parser.add_argument("--per-second", type=float, default=20.0, help="how many are sent in a second (20)")
     parser.add_argument("--seconds", type=float, help="let every task take this long")
     options = parser.parse_args()
     ledger.create()
     submit = importlib.import_module(f"{options.program}_app").submit
-    for task in range(options.first, options.first + options.count):
-        submit(task, seconds_of(task) if options.seconds is None else options.seconds)
-        time.sleep(1 / options.per_second)
+    task = options.first
+    for line in sys.stdin:
+        for _ in range(int(line)):
+            submit(task, seconds_of(task) if options.seconds is None else options.seconds)
+            task += 1
+            time.sleep(1 / options.per_second)
 
 
 if __name__ == "__main__":

@@ -43,9 +43,9 @@ PRESETS: Mapping[str, Preset] = {
         "exit at once, so nothing may send it early to the whole tree.",
     ),
     "huey": Preset(
-        (_main("SIGINT", 60.0), _main("SIGTERM", 5.0), _REST),
-        "The consumer stops gracefully on SIGINT; SIGTERM interrupts the running task (unless the consumer "
-        "was told otherwise with its graceful_signal option).",
+        (_main("SIGINT", 60.0), _main("SIGINT", 5.0), _REST),
+        "The consumer finishes its tasks on SIGINT, and while it does so only a second SIGINT cuts them "
+        "short. SIGTERM cuts them short at once (unless its graceful-signal option says otherwise).",
     ),
     "sidekiq": Preset(
         (_main("SIGTERM", 30.0), _REST),

@@ -8,8 +8,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from tests.e2e.daemon import BIN, ROOT, Daemon
@@ -26,14 +28,48 @@ PATIENCE_SECONDS = 120.0
 class Program:
     """One queue program: its example, and what must be known to wait for it.
 
-    `slots` is how many tasks one instance does at a time, `left` how many tasks its broker still has,
-    waiting or handed out and not yet acknowledged.
+    `instances` is what the example says, `slots` how many tasks each does at a time, `left` how many tasks
+    the broker still has, waiting or handed out and not yet acknowledged. `outlive` says that the workers of a
+    killed main process finish their tasks when the supervisor tells them to go; `forgets` that the program
+    itself may forget to acknowledge what it has just done when it is asked to end.
     """
 
     name: str
+    instances: int
     slots: int
     per_second: float
     left: Callable[["Workload"], int]
+    outlive: bool = False
+    forgets: bool = False
+
+
+class Feeder:
+    """The process that enqueues the tasks of an example."""
+
+    def __init__(self, directory: Path, env: Mapping[str, str], program: str, *options: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "enqueue.py", program, *options],
+            cwd=directory,
+            env=env,
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def feed(self, count: int) -> None:
+        """So many tasks more; does not wait until they are sent."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{count}\n".encode())
+        self._process.stdin.flush()
+
+    def end(self) -> None:
+        """Wait until all are sent."""
+        self._process.communicate(timeout=PATIENCE_SECONDS)
+        assert self._process.returncode == 0
+
+    def close(self) -> None:
+        """End it, wherever it is."""
+        self._process.kill()
+        self._process.communicate(timeout=30)
 
 
 class Workload:
@@ -55,7 +91,7 @@ class Workload:
         directory = self.daemon.directory
         self.server = server
         self.ledger = directory / "ledger.db"
-        self.env = {"REDIS_URL": server.url, "LEDGER": str(self.ledger), **env}
+        self.env = {"REDIS_URL": server.url, "RQ_REDIS_URL": server.url, "LEDGER": str(self.ledger), **env}
         for program in programs:
             shutil.copy(ROOT / "configs" / f"{program}.yaml", directory)
         shutil.copytree(
@@ -64,8 +100,10 @@ class Workload:
         lines = (f"{name}={value}\n" for name, value in self.env.items())
         (directory / "queues" / "env").write_text("".join(lines))
         (directory / "overrides.yaml").write_text(yaml.safe_dump({"version": 1, **overrides}))
-        self._feeders: list[subprocess.Popen[bytes]] = []
-        self._began = time.monotonic()
+        self._feeders: list[Feeder] = []
+        self._rows: list[Row] = []
+        self.killed: dict[Generation, float] = {}
+        self._began, self._epoch = time.monotonic(), time.time()
 
     def start(self) -> "Workload":
         """Start the daemon, and wait until every worker is ready."""
@@ -75,34 +113,27 @@ class Workload:
 
     # ── tasks ────────────────────────────────────────────────────────────────────────────────────
 
-    def feeder(self, program: str, count: int, *options: str) -> "subprocess.Popen[bytes]":
-        """A process that enqueues so many tasks, at its own pace, and ends."""
-        feeder = subprocess.Popen(
-            [sys.executable, "enqueue.py", program, str(count), *options],
-            cwd=self.daemon.directory / "queues",
-            env={**os.environ, **self.env},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+    def feeder(self, program: str, *options: str) -> "Feeder":
+        """A process that enqueues, at an even pace, as many tasks as it is told."""
+        feeder = Feeder(self.daemon.directory / "queues", {**os.environ, **self.env}, program, *options)
         self._feeders.append(feeder)
         return feeder
 
     def enqueue(self, program: str, count: int, *options: str) -> None:
         """Enqueue some tasks, at once."""
-        assert self.feeder(program, count, "--per-second=1000", *options).wait(PATIENCE_SECONDS) == 0
+        feeder = self.feeder(program, "--per-second=1000", *options)
+        feeder.feed(count)
+        feeder.end()
 
     def rows(self) -> list[Row]:
         """What the tasks have written so far."""
-        return accounting.read(self.ledger)
+        self._rows += accounting.read(self.ledger, after=len(self._rows))
+        return self._rows
 
     def held(self) -> dict[Generation, list[Row]]:
-        """The tasks in hand at this moment, of living generations only."""
-        living = {
-            (one["name"], one["generation"])
-            for pool in self.daemon.status()["pools"]
-            for one in pool["instances"]
-        }
-        return {key: rows for key, rows in accounting.in_hand(self.rows()).items() if key in living}
+        """The tasks in hand at this moment; what was killed holds nothing any more."""
+        held = accounting.in_hand(self.rows())
+        return {by: rows for by, rows in held.items() if by not in self.killed}
 
     def wait_held(self, count: int) -> dict[Generation, list[Row]]:
         """Wait until this many tasks are in hand, and return them."""
@@ -136,23 +167,30 @@ class Workload:
             f"{' '.join(words):16} {took:5.1f} s, {held} in hand when asked, {after - before} done meanwhile"
         )
 
-    def kill_busy_instance(self, program: Program, long: range) -> tuple[Generation, float]:
-        """SIGKILL the main process of an instance that has just begun `long` tasks in all its slots."""
-        self.enqueue(program.name, len(long), f"--first={long.start}", "--seconds=1.5")
+    def kill_busy_instance(self, program: Program, long: range) -> None:
+        """SIGKILL the main process of an instance that has just begun `long` tasks in all its slots.
+
+        Where its children would finish them, SIGKILL them as well, as when a machine runs out of memory.
+        """
+        self.enqueue(program.name, len(long), f"--first={long.start}", "--seconds=2.5")
 
         def busy() -> tuple[Generation, int] | None:
             for generation, rows in self.held().items():
-                young = [row for row in rows if row.task in long and time.time() - row.at < 0.7]
-                shown = self.daemon.instance(generation[0])
-                if len(young) == program.slots and shown["generation"] == generation[1]:
-                    return generation, shown["pid"]
+                young = [row for row in rows if row.task in long and time.time() - row.at < 1.5]
+                if len(young) == program.slots:
+                    shown = self.daemon.instance(generation[0])
+                    return (generation, shown["pid"]) if shown["generation"] == generation[1] else None
             return None
 
         found = eventually(busy, PATIENCE_SECONDS, f"an instance holds {program.slots} of {long}")
         assert found is not None
-        os.kill(found[1], signal.SIGKILL)
-        self.note(f"SIGKILL to {found[0][0]} generation {found[0][1]}, {program.slots} in hand")
-        return found[0], time.time()
+        (name, number), pid = found
+        children = psutil.Process(pid).children(recursive=True) if program.outlive else []
+        os.kill(pid, signal.SIGKILL)
+        for child in children:
+            child.kill()
+        self.killed[name, number] = time.time()
+        self.note(f"SIGKILL to {name} generation {number}, {program.slots} in hand")
 
     def note(self, line: str) -> None:
         """Say what was done, and when."""
@@ -160,15 +198,19 @@ class Workload:
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────
 
-    def account(self, tasks: set[int], killed: Mapping[Generation, float] = {}) -> Account:
+    def account(self, tasks: set[int], *, forgets: bool = False) -> Account:
         """Judge what has become of these tasks, and print it."""
-        verdict = accounting.account(self.rows(), tasks, killed)
+        rows = self.rows()
+        verdict = accounting.account(rows, tasks, self.killed, forgets=forgets)
         print(verdict.table())
+        for row in rows:
+            if row.task not in verdict.done_once:
+                name, number = row.generation
+                print(f"{row.at - self._epoch:5.1f} s  task {row.task} {row.what} {name} generation {number}")
         return verdict
 
     def close(self) -> None:
         """End everything that was started."""
         for feeder in self._feeders:
-            feeder.kill()
-            feeder.wait(30)
+            feeder.close()
         self.daemon.close()

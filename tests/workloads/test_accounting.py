@@ -88,6 +88,18 @@ def test_a_kill_excuses_nothing_else(marks: list[tuple[int, str, Generation]], a
     assert list(verdict.repeated) == [2]
 
 
+def test_a_program_may_forget_only_the_last_task_of_a_process() -> None:
+    """It may not have acknowledged what it did last; a task before that, or cut short, is a complaint."""
+    assert list(_forgetting([*done(2, FIRST), *done(2, OTHER)]).forgotten) == [2]
+    assert list(_forgetting([*done(2, FIRST), *done(1, FIRST), *done(2, OTHER)]).repeated) == [2]
+    assert list(_forgetting([(2, "begin", FIRST), *done(2, OTHER)]).repeated) == [2]
+    assert list(judged(*done(1, OTHER), *done(2, FIRST), *done(2, OTHER)).repeated) == [2]
+
+
+def _forgetting(marks: list[tuple[int, str, Generation]]) -> Account:
+    return account(told(*marks), {1, 2}, forgets=True)
+
+
 def test_what_is_in_hand() -> None:
     """Begun and not ended by the same generation."""
     rows = told((1, "begin", FIRST), *done(2, FIRST), (1, "begin", SECOND), *done(3, OTHER))

@@ -9,27 +9,32 @@ import pytest
 from supervisor.manifest.presets import PRESETS
 from tests.waiting import eventually
 from tests.workloads.harness import PATIENCE_SECONDS, Workload
-from tests.workloads.programs import celery_left
+from tests.workloads.programs import PROGRAMS, celery_left
 
 Make = Callable[..., Workload]
 
-PROGRAMS = ["celery"]
-JOB_SECONDS = 5
+JOB_SECONDS = 6
 
 
 def with_a_job_each(workload: Make, stop: dict[str, Any] | None = None) -> Workload:
-    """Every program with one instance, and with a job of five seconds in hand."""
+    """Every program with one instance, and with a long job in hand."""
     only = {name: {"instances": 1, **({"stop": stop[name]} if stop else {})} for name in PROGRAMS}
     one = workload(*PROGRAMS, overrides={"pools": only})
-    for number, name in enumerate(PROGRAMS, 1):
-        one.enqueue(name, 1, f"--first={number}", f"--seconds={JOB_SECONDS}")
+    feeders = [
+        one.feeder(name, f"--first={number}", f"--seconds={JOB_SECONDS}")
+        for number, name in enumerate(PROGRAMS, 1)
+    ]
+    for feeder in feeders:
+        feeder.feed(1)
+    for feeder in feeders:
+        feeder.end()
     one.wait_held(len(PROGRAMS))
     return one
 
 
 def endings(one: Workload) -> dict[str, tuple[str, str]]:
-    """How each program's instance ended: the rung, and the class."""
-    last = {name: one.daemon.instance(f"{name}/0")["last_exit"] for name in PROGRAMS}
+    """How each pool's first instance ended: the rung, and the class."""
+    last = {pool["name"]: pool["instances"][0]["last_exit"] for pool in one.daemon.status()["pools"]}
     return {name: (shown["rung"], shown["class"]) for name, shown in last.items()}
 
 
@@ -48,7 +53,7 @@ SECOND_RUNG = dict.fromkeys(PROGRAMS, "stage-2")
 
 def test_a_budget_that_is_too_small_is_on_record_and_the_job_is_done_again(workload: Make) -> None:
     """The preset with too short a first rung: the second one ends it, and the job comes back."""
-    short = {name: _shrunk(name, first_seconds=1.5) for name in PROGRAMS}
+    short = {name: _shrunk(name, first_seconds=1.0) for name in PROGRAMS}
     one = with_a_job_each(workload, short)
     one.ctl("stop", "--all")
     jobs = set(range(1, len(PROGRAMS) + 1))
@@ -93,7 +98,7 @@ def test_the_accounting_finds_what_a_wrong_manifest_does(workload: Make, acknowl
     one.wait_held(2)
     one.ctl("stop", "celery")
     # It looks like the best of stops.
-    assert endings(one)["celery"] == ("stage-1", "clean")
+    assert endings(one) == {"celery": ("stage-1", "clean")}
     one.ctl("start", "celery")
     one.enqueue("celery", 1, "--first=3", "--seconds=0")
     one.wait_done({3} if acknowledged == "early" else {1, 2, 3})
