@@ -1,6 +1,7 @@
 """`pitbossd`: the commands of the daemon. What a running daemon is made of stands in `pitbossd_run`."""
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -137,6 +138,57 @@ def doctor(as_json: bool) -> None:
             if one.consequence:
                 click.echo(f"{'':<26} {one.consequence}")
     sys.exit(1 if any(one.verdict is Verdict.BAD for one in findings) else 0)
+
+
+@main.command("import-supervisord")
+@click.argument("file", type=MANIFEST)
+@click.option(
+    "--output",
+    "-o",
+    type=MANIFEST,
+    help="Write the manifest to this file, which must not exist yet, with mode 0600: environments hold "
+    "secrets. Default: standard output.",
+)
+@click.option("--strict", is_flag=True, help="Exit with 1 if any setting has no equivalent.")
+def import_supervisord(file: Path, output: Path | None, strict: bool) -> None:
+    """Convert FILE, a supervisord.conf, into a manifest.
+
+    What is not the same afterwards is said on standard error, each with file and line. %(ENV_X)s is
+    what X is in the environment of this command. Starts nothing. Exit codes: 0 converted; 1 with
+    --strict, or the output could not be written; 78 FILE is no configuration of supervisord.
+    """
+    from supervisor.manifest.supervisord.convert import convert
+    from supervisor.manifest.supervisord.settings import Verdict
+    from supervisor.manifest.supervisord.source import SourceError
+
+    try:
+        converted = convert(file)
+    except SourceError as error:
+        click.echo(f"pitbossd: {error}", err=True)
+        sys.exit(INVALID_MANIFEST)
+    if output is None:
+        click.echo(converted.text, nl=False)
+    else:
+        _write_anew(output, converted.text)
+    for remark in converted.remarks:
+        click.echo(str(remark), err=True)
+    counts = {verdict: sum(one.verdict is verdict for one in converted.remarks) for verdict in Verdict}
+    lost, differ = counts[Verdict.LOST], counts[Verdict.DIFFERS]
+    target = "it with pitbossd check" if output is None else f"it: pitbossd check {output}"
+    click.echo(
+        f"Converted; {differ} settings differ, {lost} have no equivalent. Now check {target}", err=True
+    )
+    if strict and lost:
+        sys.exit(1)
+
+
+def _write_anew(path: Path, text: str) -> None:
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        click.echo(f"pitbossd: cannot write {path}: {error.strerror}; nothing was overwritten", err=True)
+        sys.exit(1)
 
 
 def _load(manifest: Path) -> "Manifest":
