@@ -100,7 +100,7 @@ def test_drained_stays_drained_over_a_restart_of_the_daemon(daemon: Make, tmp_pa
 
 
 def test_a_rolling_restart_keeps_all_but_one_ready(daemon: Make, tmp_path: Path) -> None:
-    """Sampled at every change: never fewer than instances - max_unavailable are ready; pids all change."""
+    """Looked at after every change: never fewer than instances - max_unavailable are ready; pids all change."""
     one = daemon({"pools": {"jobs": tasker(tmp_path / "record", 4)}})
     one.wait_ready()
     before = {shown["name"]: shown["pid"] for shown in one.pool("jobs")["instances"]}
@@ -113,7 +113,7 @@ def test_a_rolling_restart_keeps_all_but_one_ready(daemon: Make, tmp_path: Path)
         revision = shown["revision"]
         lowest = min(lowest, shown["ready"])
     assert one.operation(operation)["state"] == "succeeded"
-    assert lowest == 3
+    assert lowest >= 3, "a look may come too late to see the one that is missing, and never sees two"
     after = {shown["name"]: shown["pid"] for shown in one.pool("jobs")["instances"]}
     assert all(after[name] != before[name] for name in before)
 

@@ -402,6 +402,10 @@ class NoDelay(Checker):
                 assert not (both and goal is Goal.UP), f"{one.id} waits although its gates are open"
 
 
+def _sets_out(move: Moved) -> bool:
+    return move.target in ON_THE_WAY_OUT and move.source not in ON_THE_WAY_OUT
+
+
 class Rollouts(Checker):
     """Promise 7: a rollout takes down at most max_unavailable, and nobody once a replacement has failed.
 
@@ -411,6 +415,7 @@ class Rollouts(Checker):
 
     def __init__(self) -> None:
         self.replaced: dict[InstanceId, tuple[int, int]] = {}
+        self.taken_down_for: dict[InstanceId, int] = {}
         self.failed: dict[str, InstanceId] = {}
         self.known: dict[str, int] = {}
         self.proven: set[Name] = set()
@@ -424,19 +429,22 @@ class Rollouts(Checker):
                 self.failed.pop(pool, None)
         self._stand_in(world)
         for effect in effects:
+            if isinstance(effect, Moved) and _sets_out(effect):
+                so_far = len(witness.restarts.get(effect.instance.pool, ()))
+                self.taken_down_for[effect.instance] = so_far
             match effect:
                 case Spawn(cause=Cause.SURGE):
                     self.stands_in.pop(effect.instance, None)
                     so_far = len(witness.restarts.get(effect.instance.pool, ()))
                     self.replaced[effect.instance] = (effect.generation, so_far)
                 case Spawn(cause=Cause.RESTART):
+                    # Who was on its way down before a restart was asked for is not replaced by that one.
                     so_far = len(witness.restarts.get(effect.instance.pool, ()))
+                    so_far = self.taken_down_for.pop(effect.instance, so_far)
                     self.replaced[effect.instance] = (effect.generation, so_far)
                 case Ended():
                     self._ended(world, effect)
-                case Moved(cause=Cause.RESTART) if (
-                    effect.target in ON_THE_WAY_OUT and effect.source not in ON_THE_WAY_OUT
-                ):
+                case Moved(cause=Cause.RESTART) if _sets_out(effect):
                     pool = effect.instance.pool
                     assert pool not in self.failed, (
                         f"{effect.instance} is restarted after {self.failed[pool]} failed"
