@@ -36,7 +36,7 @@ from supervisor.runtime.checks import Checks
 from supervisor.runtime.containment import choose_containment
 from supervisor.runtime.engine import Engine
 from supervisor.runtime.log_files import check_directory
-from supervisor.runtime.nofile import raise_nofile
+from supervisor.runtime.nofile import raise_nofile, shortage
 from supervisor.runtime.notify import NotifySocketError, NotifySockets
 from supervisor.runtime.output import Output
 from supervisor.runtime.processes import Processes
@@ -68,7 +68,7 @@ def run_daemon(manifest: Manifest, log_format: str, log_level: str) -> int:
     faulthandler.enable()
     raise_nofile()
     _prepare_directories(manifest)
-    lock = _lock(manifest.runtime_directory / "pitbossd.lock")
+    locks = [_lock(directory / "pitbossd.lock") for directory in _own_directories(manifest)]
     sockets = ListenSockets()
     try:
         sockets.open(_listen_sockets(manifest))
@@ -84,7 +84,8 @@ def run_daemon(manifest: Manifest, log_format: str, log_level: str) -> int:
         raise CannotStartError(str(error)) from error
     finally:
         sockets.close()
-        os.close(lock)
+        for lock in locks:
+            os.close(lock)
 
 
 def _listen_sockets(manifest: Manifest) -> Iterator[ListenSocket]:
@@ -96,6 +97,9 @@ def _listen_sockets(manifest: Manifest) -> Iterator[ListenSocket]:
 def _prepare_directories(manifest: Manifest) -> None:
     """Make what is missing, and find out about everything unusable at once."""
     reasons = []
+    lacking = shortage(sum(pool.instances for pool in manifest.plan.pools.values()))
+    if lacking is not None:
+        reasons.append(lacking)
     for directory, mode in ((manifest.state_directory, 0o750), (manifest.runtime_directory, 0o755)):
         try:
             directory.mkdir(mode=mode, parents=True, exist_ok=True)
@@ -121,8 +125,14 @@ def _log_directories(manifest: Manifest) -> list[Path]:
     return [Path(directory) for directory in found]
 
 
+def _own_directories(manifest: Manifest) -> list[Path]:
+    """What two daemons must not share: the directory of the sockets, and that of journal and logs."""
+    found = {path.resolve(): path for path in (manifest.runtime_directory, manifest.state_directory)}
+    return list(found.values())
+
+
 def _lock(path: Path) -> int:
-    """One daemon per runtime directory. A lock, not a pid file: it ends with its holder, whatever happens."""
+    """One daemon per directory. A lock, not a pid file: it ends with its holder, whatever happens."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except OSError as error:

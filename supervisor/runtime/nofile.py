@@ -20,6 +20,12 @@ WANTED_DESCRIPTORS = 1 << 18
 RESERVED = 8
 """Two for the error pipe; the rest for what another thread may open in the same instant."""
 
+PER_INSTANCE = 4
+"""A handle of the process, the pipe of its output, its notify socket, and now and then its log file."""
+
+FIXED = 64
+"""What a daemon holds without any instance: its loop, journal, listeners, the reserve and a few clients."""
+
 
 class _Limit:
     """The limit the daemon was started with, and the low descriptors held for spawning under it."""
@@ -60,6 +66,18 @@ def raise_nofile(original: int | None = None) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (original, hard))
     _limit.hold_reserve()
     resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+
+
+def shortage(instances: int) -> str | None:
+    """Why so many instances cannot be held under the present limit of descriptors; None if they can."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    needed = FIXED + PER_INSTANCE * instances
+    if limit == resource.RLIM_INFINITY or needed <= limit:
+        return None
+    return (
+        f"cannot hold {instances} instances: they take up to {needed} descriptors, and the hard limit is"
+        f" {limit}; raise it (ulimit -Hn, or LimitNOFILE= of the unit), or run fewer"
+    )
 
 
 def original_nofile() -> int:

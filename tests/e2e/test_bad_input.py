@@ -203,3 +203,46 @@ def test_a_second_daemon_on_the_same_directory_goes_away(daemon: Make) -> None:
     restarted = one.ctl("restart", "web")
     assert restarted.returncode == 0, restarted.stdout + restarted.stderr
     assert one.instance("web/0")["generation"] == 2
+
+
+def test_two_daemons_never_share_a_journal(daemon: Make) -> None:
+    """Another runtime directory and the same state: refused with the pid of the first, which goes on."""
+    one = daemon({"pools": {"web": pool(worker("obedient"))}})
+    one.wait_ready()
+    other = daemon({}, start=False)
+    started = other.directory / "started"
+    web = pool(["touch", str(started)])
+    other.write_manifest({"state_directory": str(one.directory / "state"), "pools": {"web": web}})
+    done = attempt(other)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"pid {one.pid}" in done.stderr
+    assert str(one.directory / "state") in done.stderr
+    assert not started.exists()
+    assert one.instance("web/0")["ready"]
+
+
+def test_one_directory_for_everything_will_do(daemon: Make) -> None:
+    """Runtime and state in one place, one of them through a link: the daemon is not in its own way."""
+    one = daemon({}, start=False)
+    (one.directory / "run").mkdir()
+    (one.directory / "state").symlink_to(one.directory / "run")
+    one.write_manifest({"pools": {"web": pool(worker("obedient"))}})
+    one.start()
+    one.wait_ready()
+
+
+def test_a_limit_of_descriptors_that_is_too_low_is_told_at_the_start(daemon: Make) -> None:
+    """Exit code 1, both numbers and what to do; no worker has run. With fewer instances it runs."""
+    one = daemon({}, start=False)
+    started = one.directory / "started"
+    one.write_manifest({"pools": {"web": pool(["touch", str(started)], instances=50)}})
+    limited = ["sh", "-c", 'ulimit -n 128 && exec "$@"', "sh", str(BIN / "pitbossd"), "run"]
+    done = subprocess.run(
+        [*limited, str(one.manifest_path)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "50 instances" in done.stderr
+    assert "128" in done.stderr
+    assert "LimitNOFILE" in done.stderr
+    assert "nothing was started" in done.stderr
+    assert not started.exists()
