@@ -7,6 +7,7 @@ time alone matters is a field of the instance. `react` takes a fact, `due` the p
 in `telling`, and what follows an ending is decided in `endings`.
 """
 
+import math
 from dataclasses import replace
 
 from supervisor.core import ladder
@@ -239,13 +240,16 @@ def _check_failed(scene: Scene, instance: Instance, check: CheckKind, reason: st
 def due(scene: Scene, instance: Instance) -> Instance:
     """What the passing of time alone changes; the host calls it again while something is still due."""
     now = scene.now
-    if instance.deadline is not None and instance.deadline <= now:
+    deadline = math.inf if instance.deadline is None else instance.deadline
+    if instance.uptime_ready_at is not None and instance.uptime_ready_at <= min(now, deadline):
+        # Before the deadline of the start, where both have passed: a daemon that was held still, or had
+        # no processor, must not call a worker late that has been up all the time.
+        return become_ready(scene, instance)
+    if deadline <= now:
         return _deadline_passed(scene, instance)
     if instance.watchdog_at is not None and instance.watchdog_at <= now:
         seconds = instance.watchdog_seconds
         return hung(scene, replace(instance, watchdog_at=None), f"no WATCHDOG=1 for {seconds:g} s")
-    if instance.uptime_ready_at is not None and instance.uptime_ready_at <= now:
-        return become_ready(scene, instance)
     if instance.well_at is not None and instance.well_at <= now:
         return replace(instance, failures=0, well_at=None)
     if instance.stop is not None and instance.stop.idle_at is not None and instance.stop.idle_at <= now:

@@ -83,3 +83,20 @@ def test_before_the_process_exists_nothing_is_waited_for() -> None:
     step(host, Tick(), 0.0)
     step(host, StopRequested(Wish(Scope("a"), "one")), 0.0)
     assert host.instances[A].phase is Phase.STOPPING
+
+
+def test_who_was_up_in_time_is_ready_however_late_that_is_noticed() -> None:
+    """Both moments have passed when the daemon looks again: it had been held still for a minute and more."""
+    host = just_begun()
+    effects = step(host, Tick(), 75.0)
+    assert not any(isinstance(effect, Signal) for effect in effects)
+    assert (host.instances[A].phase, host.instances[A].ready) == (Phase.RUNNING, True)
+
+
+def test_a_start_may_time_out_before_its_first_moments_are_over() -> None:
+    """The earlier of two moments that have passed decides, whichever way round the manifest has them."""
+    plan = PoolPlan("a", min_uptime_seconds=90.0, startup_timeout_seconds=60.0)
+    host = create(HostPlan("h", {"a": plan}))
+    for event in (Booted(), Tick(), Spawned(A, 1, 10)):
+        step(host, event, 0.0)
+    assert Signal(A, 1, "SIGTERM", Target.MAIN) in step(host, Tick(), 95.0)
