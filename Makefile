@@ -4,13 +4,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 SEED ?= 1
 STEPS ?= 100000
+SECONDS ?= 600
 EXAMPLES ?= 200
 PREFIX ?= /opt/pitboss
 UNITS := /usr/local/lib
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types fmt arch core sim soak fuzz cov bench docs dist systemd install uninstall clean
+.PHONY: help setup run test lint types fmt arch core sim soak chaos fuzz cov bench docs dist systemd install uninstall clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +55,9 @@ soak: setup ## Many simulated hosts: make soak STEPS=1000000
 
 fuzz: setup ## Made-up requests, datagrams and manifests by the thousand: make fuzz EXAMPLES=2000
 	FUZZ_REQUESTS=$(EXAMPLES) $(BIN)/python -m pytest -q -n 2 tests/e2e/test_described_api.py
+
+chaos: setup ## Ten minutes of storm against a real daemon: make chaos SEED=7 SECONDS=60
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(findstring file,$(origin SEED)),,--seed $(SEED))
 
 cov: setup ## Branch coverage; the bar is for what decides
 	$(BIN)/coverage run -m pytest -q tests/core
