@@ -100,7 +100,7 @@ def test_drained_stays_drained_over_a_restart_of_the_daemon(daemon: Make, tmp_pa
 
 
 def test_a_rolling_restart_keeps_all_but_one_ready(daemon: Make, tmp_path: Path) -> None:
-    """Looked at after every change: never fewer than instances - max_unavailable are ready; pids all change."""
+    """Looked at after every change: never more than max_unavailable are missing; all pids change."""
     one = daemon({"pools": {"jobs": tasker(tmp_path / "record", 4)}})
     one.wait_ready()
     before = {shown["name"]: shown["pid"] for shown in one.pool("jobs")["instances"]}

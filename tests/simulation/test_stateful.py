@@ -98,7 +98,7 @@ TestOneHost.settings = settings(
     max_examples=40,
     stateful_step_count=25,
     deadline=None,
-    # Without `explain`, which runs a failing example many times over under a tracer: minutes on a busy machine.
+    # Without `explain`, which runs a failing example over and over under a tracer.
     phases=[phase for phase in Phase if phase is not Phase.explain],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
