@@ -1,11 +1,14 @@
 """A daemon for a test, ended with it."""
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.daemon import Daemon
+from tests.e2e.disk import Disk, mount
 
 
 @pytest.fixture
@@ -21,3 +24,13 @@ def daemon() -> Iterator[Callable[..., Daemon]]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    """A small file system; gone after the test. Asked for before `daemon`, it outlives the daemon."""
+    made = mount(Path(tempfile.mkdtemp(prefix="pb-disk-", dir="/tmp")))
+    if isinstance(made, str):
+        pytest.skip(made)
+    yield made
+    made.close()

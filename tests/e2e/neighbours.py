@@ -55,6 +55,11 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def victim(**more: Any) -> dict[str, Any]:
+    """A pool that is back soon when it is killed."""
+    return pool(script(VICTIM), restart={"backoff": FAST_BACKOFF}, **more)
+
+
 def neighbours(**more: Any) -> dict[str, Any]:
     """Their part of a manifest. A probe may be late on a busy machine, but its answer is never no."""
     port = free_port()
@@ -67,7 +72,7 @@ def neighbours(**more: Any) -> dict[str, Any]:
     )
     return {
         "quiet": quiet,
-        "victim": pool(script(VICTIM), restart={"backoff": FAST_BACKOFF}, **more),
+        "victim": victim(**more),
         "teller": pool(script(TELLER), liveness={"exec": ["true"], **rules}, **more),
     }
 

@@ -4,28 +4,16 @@ import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from tests.e2e.commands import pool, script, worker
 from tests.e2e.daemon import Daemon
-from tests.e2e.disk import Disk, mount
+from tests.e2e.disk import Disk
 from tests.e2e.scrape import metric
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
-
-
-@pytest.fixture
-def disk() -> Iterator[Disk]:
-    """A small file system; gone after the test. Asked for before `daemon`, it outlives the daemon."""
-    made = mount(Path(tempfile.mkdtemp(prefix="pb-disk-", dir="/tmp")))
-    if isinstance(made, str):
-        pytest.skip(made)
-    yield made
-    made.close()
 
 
 CHATTY = (
