@@ -4,6 +4,8 @@ import json
 import os
 import select
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from supervisor.runtime.children import SpawnError, reap, spawn_failure, start_c
 from tests.runtime.process_harness import NOBODY, worker
 from tests.runtime.process_harness import launch_of as plain_launch_of
 
+ROOT = Path(__file__).resolve().parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may do this")
 
 
@@ -86,6 +89,44 @@ def test_any_numbers_in_any_order(tmp_path: Path, listeners: list[socket.socket]
         assert found["descriptors"] == list(range(9))
     finally:
         os.close(low[0])
+
+
+IN_THE_WAY = """
+import os, select, socket, sys
+from supervisor.core.launch import Launch, ListenSocket, LogPolicy, TcpListen
+from supervisor.runtime.children import reap, spawn_failure, start_child
+holes = [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) for _ in range(int(sys.argv[1]))]
+sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(5)]
+assert min(holes + [one.fileno() for one in sockets]) == 3
+for hole in holes:
+    os.close(hole)
+wanted = [one.fileno() for one in reversed(sockets)]
+names = tuple(ListenSocket(name, TcpListen("127.0.0.1", 1)) for name in "abcde")
+launch = Launch(tuple(sys.argv[2:]), {"PATH": os.defpath}, "/", LogPolicy(None), sockets=names)
+child = start_child(launch, sockets=wanted)
+select.select([child], [], [])
+print(*(os.fstat(one).st_ino for one in wanted))
+print(spawn_failure(child, launch) or "")
+reap(child)
+"""
+
+
+@pytest.mark.parametrize("holes", range(4))
+def test_nothing_is_in_the_way(tmp_path: Path, holes: int) -> None:
+    """Where the numbers of the sockets, the plan and the report are those that the sockets are to have."""
+
+    def run_alone(*argv: str) -> tuple[list[int], str]:
+        command = [sys.executable, "-c", IN_THE_WAY, str(holes), *argv]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        inodes, failure = done.stdout.split("\n")[:2]
+        return [int(word) for word in inodes.split()], failure
+
+    inodes, failure = run_alone(*worker("listener.py", tmp_path / "report"))
+    assert failure == ""
+    found = json.loads((tmp_path / "report").read_text())
+    assert found["inodes"] == inodes
+    assert found["descriptors"] == list(range(9))
+    assert "no such file" in run_alone("/no/such/program")[1]
 
 
 def test_one_socket_under_two_names(tmp_path: Path, listeners: list[socket.socket]) -> None:
