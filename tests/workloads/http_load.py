@@ -7,7 +7,6 @@ failure, with its reason; a connection that is refused, reset or closed without 
 import http.client
 import itertools
 import threading
-import time
 from collections import Counter
 from dataclasses import dataclass
 
@@ -20,12 +19,11 @@ PATIENCE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Failure:
-    """One request that was not answered in full."""
+    """One request that was not answered in full. `cut` is False where not a byte of an answer came."""
 
     kind: str
     reason: str
-    at: float
-    after_seconds: float
+    cut: bool
 
 
 class Load:
@@ -49,7 +47,6 @@ class Load:
         self.file = file
         self.done: Counter[str] = Counter()
         self.failures: list[Failure] = []
-        self._began = time.monotonic()
         self._in_flight = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -89,37 +86,35 @@ class Load:
         for turn in itertools.count():
             if self._stop.is_set():
                 return
-            token, began = f"{kind}-{number}-{turn};", time.monotonic()
-            try:
-                reason = self._ask(token, next(waits), kind)
-            except (OSError, http.client.HTTPException) as error:
-                reason = f"{type(error).__name__}: {error}"[:200]
-            now = time.monotonic()
+            failure = self._ask(kind, f"{kind}-{number}-{turn};", next(waits))
             with self._lock:
-                if reason is None:
+                if failure is None:
                     self.done[kind] += 1
                 else:
-                    self.failures.append(Failure(kind, reason, now - self._began, now - began))
+                    self.failures.append(failure)
             # A quick client that never rests would measure the machine, and not the server.
-            self._stop.wait(0.01 if kind != "slow" or reason is not None else 0.0)
+            self._stop.wait(0.0 if kind == "slow" and failure is None else 0.01)
 
-    def _ask(self, token: str, seconds: float, kind: str) -> str | None:
+    def _ask(self, kind: str, token: str, seconds: float) -> Failure | None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
-        counted = 0
+        begun, counted = False, 0
         try:
             self._send(connection, kind, f"/?token={token}&seconds={seconds}")
             answer = connection.getresponse()
+            begun = True
             if kind == "slow":
                 counted = 1
                 self._count(counted)
             text = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            return Failure(kind, f"{type(error).__name__}: {error}"[:200], begun)
         finally:
             self._count(-counted)
             connection.close()
         if answer.status != 200:
-            return f"status {answer.status}"
+            return Failure(kind, f"status {answer.status}", cut=True)
         wanted = self.file[1] if kind == "file" else token.encode() * REPEATS
-        return None if text == wanted else f"{len(text)} bytes of another text"
+        return None if text == wanted else Failure(kind, f"{len(text)} bytes of another text", cut=True)
 
     def _send(self, connection: http.client.HTTPConnection, kind: str, path: str) -> None:
         headers = {"Connection": "close"}

@@ -46,7 +46,10 @@ def test_no_request_is_cut(site: Callable[..., tuple[Site, int]], server: str) -
     assert one.daemon.ctl("start", server).returncode == 0
     one.wait_more(load)
     one.settle(load)
-    assert load.failures == []
+    assert [failure for failure in load.failures if failure.cut] == []
+    # On SIGTERM uvicorn hangs up on whoever has connected and not been read yet: docs/how-to/uvicorn.md.
+    # That is a matter of a millisecond, and rarely seen.
+    assert len(load.failures) <= (2 if server == "uvicorn" else 0), load.summary()
     assert load.done["slow"] > 20 and load.done["quick"] > 100
     killed = [record for record in one.daemon.log_records() if record.get("stage") == "kill"]
     assert killed == []
