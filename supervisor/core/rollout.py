@@ -195,8 +195,11 @@ def _halt(turn: Turn, pool: Pool, rollout: Rollout, why: str, failed: InstanceId
     turn.put_pool(replace(pool, rollout=None))
     operation = rollout.operation
     untouched = len(rollout.waiting)
+    # What an operator has taken away did not fail: the wish is theirs, as is the end of this one.
+    taken_away = failed is not None and _is_taken_away(turn.host.instances[failed])
+    state = OperationState.ABORTED if taken_away else OperationState.FAILED
     if failed is not None:
-        turn.put_step(operation, failed, StepState("failed", why))
+        turn.put_step(operation, failed, StepState(state.value, why))
     for other in turn.host.pools.values():
         # A restart of the whole host is one operation: a failure in one pool ends it for all.
         if other.rollout is not None and other.rollout.operation == operation:
@@ -206,7 +209,11 @@ def _halt(turn: Turn, pool: Pool, rollout: Rollout, why: str, failed: InstanceId
         if step.state == "waiting":
             turn.put_step(operation, key, StepState("aborted", "untouched"))
     message = f"halted: {why}" + (f"; {untouched} left untouched" if untouched else "")
-    operations.finish(turn, operation, OperationState.FAILED, message)
+    operations.finish(turn, operation, state, message)
+
+
+def _is_taken_away(instance: Instance) -> bool:
+    return instance.goal is not Goal.UP and instance.phase is not Phase.STUCK
 
 
 def abandon(turn: Turn, name: str, state: OperationState, message: str) -> None:

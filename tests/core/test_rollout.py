@@ -187,7 +187,7 @@ def test_a_stop_of_one_in_its_turn_ends_it() -> None:
     roll = Rolling()
     roll.restart()
     roll.tell(StopRequested(Wish(Scope("a", 0), "stop")))
-    assert roll.operation().state == "failed"
+    assert roll.operation().state == "aborted"
     assert "a/0 is wanted down now" in roll.operation().message
 
 

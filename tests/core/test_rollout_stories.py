@@ -226,10 +226,11 @@ def test_an_abort_leaves_other_rollouts_alone() -> None:
 
 
 def test_a_drain_goes_before_a_restart() -> None:
-    """An instance whose turn it is and that is wanted away halts the rollout; the rest is untouched."""
+    """An instance whose turn it is and that is wanted away ends the rollout, which has not failed by that."""
     book = goes(running(web(2)) >> RestartRequested(wish("web")), "web/0") << "accepted op1"
     book >> DrainRequested(wish("web/0", "op2")) << "accepted op2"
     assert book
+    assert book.host.operations["op1"].state is OperationState.ABORTED
     assert book.host.operations["op1"].message == "halted: web/0 is wanted drained now; 1 left untouched"
 
 

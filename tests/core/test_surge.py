@@ -275,7 +275,7 @@ def test_it_goes_down_with_its_pool(verb: Any) -> None:
     goes(goes(goes(book, "web/0", 1, cause), "web/1", 1, cause), "web/2", 1, cause) << "accepted op2"
     assert book
     # A surge instance that nobody needs is not a replacement that failed, but its rollout is over.
-    assert book.host.operations["op1"].state is OperationState.FAILED
+    assert book.host.operations["op1"].state is OperationState.ABORTED
     book >> Exited(named("web/0"), 1, OK) << "web/0 stopping > stopped (exit)"
     book >> Exited(named("web/1"), 1, OK) << "web/1 stopping > stopped (exit)"
     assert book.host.operations["op2"].state == "running"
