@@ -11,7 +11,7 @@ from supervisor.worker import notify
 
 # Longer than the longest task, or Redis hands out a task that is still being done; as short as that
 # allows, because this is how long a task waits after its worker was killed. Celery's own is an hour.
-VISIBILITY_SECONDS = 10
+VISIBILITY_SECONDS = 15
 
 app = Celery("queues", broker=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"))
 app.conf.update(

@@ -172,7 +172,7 @@ class Workload:
 
         Where its children would finish them, SIGKILL them as well, as when a machine runs out of memory.
         """
-        self.enqueue(program.name, len(long), f"--first={long.start}", "--seconds=2.5")
+        self.enqueue(program.name, len(long), f"--first={long.start}", "--seconds=3.5")
 
         def busy() -> tuple[Generation, int] | None:
             for generation, rows in self.held().items():
