@@ -97,7 +97,7 @@ install: ## As root: into /opt/pitboss, with its systemd unit; enables and start
 	test ! -d /run/systemd/system || systemctl daemon-reload
 
 uninstall: ## As root: stop it and remove what install made; manifest, journal and logs stay
-	test ! -d /run/systemd/system || systemctl disable --now pitbossd
+	test ! -d /run/systemd/system -o ! -e $(UNITS)/systemd/system/pitbossd.service || systemctl disable --now pitbossd
 	rm -f $(UNITS)/systemd/system/pitbossd.service $(UNITS)/sysusers.d/pitboss.conf $(UNITS)/tmpfiles.d/pitboss.conf
 	rm -f /usr/local/bin/pitbossd /usr/local/bin/pitbossctl
 	rm -rf $(PREFIX)

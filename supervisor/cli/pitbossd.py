@@ -66,9 +66,7 @@ def run(manifest: Path, log_format: str, log_level: str) -> None:
     try:
         sys.exit(run_daemon(loaded, log_format, log_level))
     except CannotStartError as error:
-        for line in error.reasons:
-            click.echo(f"pitbossd: {line}", err=True)
-        click.echo("pitbossd: nothing was started.", err=True)
+        _complain(*(f"pitbossd: {line}" for line in error.reasons), "pitbossd: nothing was started.")
         sys.exit(1)
 
 
@@ -198,8 +196,17 @@ def _load(manifest: Path) -> "Manifest":
     try:
         return load(manifest)
     except ManifestError as error:
-        click.echo(str(error), err=True)
+        _complain(*str(error).splitlines())
         sys.exit(INVALID_MANIFEST)
+
+
+def _complain(*lines: str) -> None:
+    """Say on standard error why there is no daemon; in the journal these lines are errors."""
+    from supervisor.telemetry.logs import goes_to_journal
+
+    prefix = "<3>" if goes_to_journal(sys.stderr) else ""
+    for line in lines:
+        click.echo(prefix + line, err=True)
 
 
 if __name__ == "__main__":

@@ -59,16 +59,21 @@ def _handler(stream: TextIO) -> logging.Handler:
     return logging.StreamHandler(stream) if descriptor is None else PatientHandler(descriptor)
 
 
-def _fitting(stream: TextIO) -> Form:
+def goes_to_journal(stream: TextIO) -> bool:
+    """Whether what is written to this stream is read by journald, which takes `<N>` for a priority."""
     descriptor = _descriptor(stream)
-    if descriptor is not None:
-        status = os.fstat(descriptor)
-        # systemd.exec(5): equal numbers mean that this very stream goes to the journal.
-        if os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}":
-            return Form.JOURNAL
-        if os.isatty(descriptor):
-            return Form.HUMAN
-    return Form.JSON
+    if descriptor is None:
+        return False
+    status = os.fstat(descriptor)
+    # systemd.exec(5): equal numbers mean that this very stream goes to the journal.
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _fitting(stream: TextIO) -> Form:
+    if goes_to_journal(stream):
+        return Form.JOURNAL
+    descriptor = _descriptor(stream)
+    return Form.HUMAN if descriptor is not None and os.isatty(descriptor) else Form.JSON
 
 
 def _formatter(form: Form, stream: TextIO) -> logging.Formatter:

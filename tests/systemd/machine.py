@@ -67,7 +67,8 @@ def _running(image: Path, place: Path) -> Iterator[subprocess.Popen[bytes]]:
     masked = " ".join(f"systemd.mask={unit}" for unit in QUIET)
     words = f"console=ttyS0 panic=-1 quiet mitigations=off systemd.unified_cgroup_hierarchy=1 {masked}"
     command = [
-        *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-m", "1024"),
+        *("setpriv", "--pdeathsig=KILL", "qemu-system-x86_64"),
+        *("-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-m", "1024"),
         *("-smp", "2", "-display", "none", "-no-reboot", "-nic", "none"),
         *("-kernel", str(image), "-initrd", str(place / "initrd"), "-append", words),
         *("-drive", f"file={place}/disk,if=virtio,format=raw,cache=unsafe"),

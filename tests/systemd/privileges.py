@@ -15,7 +15,7 @@ unshare --pid --net --uts --ipc --cgroup --fork --mount-proc true
 """
 
 PROGRAMS = {
-    "container": ("debootstrap", "systemd-nspawn", "unshare", "git"),
+    "container": ("debootstrap", "systemd-nspawn", "setpriv", "unshare", "git"),
     "machine": ("qemu-system-x86_64", "mkfs.ext4", "busybox", "cpio", "depmod", "dpkg"),
 }
 

@@ -166,7 +166,7 @@ def test_an_invalid_manifest_is_not_tried_again(guest: Guest) -> None:
     assert guest.show("ExecMainStatus") == "78"
     guest.eventually(lambda: guest.show("ActiveState") == "failed")
     assert guest.show("NRestarts") == "0"
-    assert "did you mean" in guest.journal()
+    assert "did you mean" in guest.journal("--priority", "err"), "who asks for errors is told why"
     guest.configure({"jobs": pool(["sleep", "infinity"])})
     guest.start()
 
