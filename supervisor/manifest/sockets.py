@@ -125,8 +125,8 @@ class Claims:
                 break
 
     def _troubles(self, pool: PoolDraft, socket: SocketTemplate, key: str) -> Iterator[str]:
-        indices = range(1) if socket.listen.constant else range(max(1, pool.settings.instances))
-        for index in indices:
+        instances = pool.settings.instances + pool.settings.rollout.max_surge
+        for index in range(1 if socket.listen.constant else max(1, instances)):
             scope = Scope(pool.name, index, 1)
             written = socket.listen.render(scope)
             if socket.listen.render(Scope(pool.name, index, LATE_GENERATION)) != written:

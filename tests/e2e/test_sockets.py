@@ -121,6 +121,26 @@ def test_no_connection_is_refused_while_workers_come_and_go(daemon: Make) -> Non
     assert len(inodes) == 1, "every generation was handed the same sockets"
 
 
+def test_an_extra_instance_of_a_rollout(daemon: Make) -> None:
+    """It shares what is shared, and gets a socket of its own where each has one: opened when it is needed."""
+    port = free_port()
+    sockets = [{"name": "http", "listen": port}, {"name": "own", "listen": "unix:own-{{ index }}.sock"}]
+    rollout = {"max_surge": 1, "min_ready": 0.1}
+    one = daemon({"pools": {"web": listener(sockets=sockets, rollout=rollout)}})
+    one.wait_ready()
+    assert not (one.directory / "own-1.sock").exists()
+    assert one.ctl("restart", "web").returncode == 0
+    (extra,) = reports(one, "web/1")
+    assert extra["environment"]["LISTEN_FDNAMES"] == "http:own"
+    first, second = reports(one, "web/0")
+    assert first["inodes"] == second["inodes"]
+    assert extra["inodes"][0] == first["inodes"][0] and extra["inodes"][1] != first["inodes"][1]
+    assert ask(("127.0.0.1", port)) == one.instance("web/0")["pid"]
+    one.signal(signal.SIGTERM)
+    assert one.wait_end() == 0
+    assert not (one.directory / "own-1.sock").exists()
+
+
 def test_all_that_cannot_be_had_is_named_and_nothing_starts(daemon: Make) -> None:
     """One message for each socket, exit code as for any start that fails, no worker, no file left."""
     with socket.create_server(("127.0.0.1", 0)) as other:

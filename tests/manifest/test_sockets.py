@@ -100,6 +100,23 @@ def test_pools_and_the_control_plane_share_nothing(complaints: Complainer) -> No
     ]
 
 
+def test_surge_instances_count(complaints: Complainer) -> None:
+    """What an extra instance of a rollout would listen on is nobody else's, either."""
+    assert complaints(
+        """
+        pools:
+          a: {command: x, sockets: [{name: http, listen: 8001}]}
+          b:
+            command: x
+            sockets: [{name: http, listen: "127.0.0.1:{{ 8000 + index }}"}]
+            rollout: {max_surge: 1}
+        """
+    ) == [
+        "m.yaml:5:36: pools.b.sockets[0].listen: expected an address that nobody else has, found "
+        "127.0.0.1:8001, which pools.a.sockets[0] has too",
+    ]
+
+
 def test_what_arrives(manifest: Loader, tmp_path: Path) -> None:
     """Shared and own sockets of an instance in their order, paths beside the manifest, canonical addresses."""
     loaded = manifest(
