@@ -112,6 +112,8 @@ class NotifySockets:
             self.remove(instance)
             listener = None
         if listener is None:
+            # Whoever tidies up may have taken the directory too.
+            prepare_directory(self._directory)
             path = socket_path(self._directory, instance)
             listener = self._listen(_Listener(instance, bind(path), path, os.geteuid()))
         if owner != listener.uid:

@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 TAIL_LINES = 20
 """Lines of output that go with the record of an exit."""
 
+HELD_SECONDS = 0.1
+"""How soon to look again at a dead process whose tracer has not let go of it (ptrace(2))."""
+
 RESCAN_SECONDS = 0.05
 """The first pause before a tree that should be gone is looked at again. Ends are reported by the kernel;
 this is for what hides, and for what was forked while SIGKILL was on its way."""
@@ -272,6 +275,9 @@ class Processes:
     def _main_ended(self, life: _Life) -> None:
         status = wait_status(life.main)
         if status is None:
+            # Dead, and held by a tracer: the handle stays readable until that lets go.
+            self._loop.remove_reader(life.main.pidfd)
+            self._loop.call_later(HELD_SECONDS, self._watch_again, life)
             return
         self._loop.remove_reader(life.main.pidfd)
         life.tree.orphans.discard(life.main.pid)
@@ -293,6 +299,10 @@ class Processes:
         else:
             self._finish(life)
         self._post(Exited(life.instance, life.generation, status, left, lines))
+
+    def _watch_again(self, life: _Life) -> None:
+        if self._lives.get((life.instance, life.generation)) is life and not life.exited:
+            self._loop.add_reader(life.main.pidfd, self._main_ended, life)
 
     def _left(self, life: _Life) -> int:
         """How many processes of the tree are alive."""

@@ -1,5 +1,6 @@
 """A worker ends by itself in the very moment in which it is told to: one end, the true one, and no error."""
 
+import asyncio
 import itertools
 import os
 import signal
@@ -11,8 +12,9 @@ from supervisor.core.events import Exited, SpawnFailed, TreeGone
 from supervisor.core.exits import ExitStatus
 from supervisor.core.identity import InstanceId
 from supervisor.core.plan import Target
-from supervisor.runtime.children import unreaped, wait_status
-from tests.runtime.process_harness import ME, Stand, launch_of, worker
+from supervisor.runtime.children import Child, unreaped, wait_status
+from supervisor.runtime.processes import HELD_SECONDS
+from tests.runtime.process_harness import ME, PYTHON, Stand, launch_of, worker
 from tests.waiting import async_eventually, eventually
 
 WAYS = ["TERM to main", "TERM to all", "kill", "forget"]
@@ -105,3 +107,43 @@ async def test_a_leftover_that_dies_while_it_is_killed(stand: Stand, tmp_path: P
     await stand.until(TreeGone)
     stand.kill()
     assert sum(isinstance(event, TreeGone) for event in stand.events) == 1
+
+
+PTRACE_SEIZE = 0x4206
+TRACER = (
+    "import ctypes, sys\n"
+    f"held = ctypes.CDLL(None).ptrace({PTRACE_SEIZE}, int(sys.argv[1]), None, None)\n"
+    "print(held, flush=True)\n"
+    "sys.stdin.read()\n"
+)
+"""Traces a process and never waits for it, as a debugger that was left standing does."""
+
+
+async def test_the_dead_whom_a_tracer_holds_do_not_spin_the_loop(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handle of a dead process is readable although nobody may reap it yet: it is asked now and then."""
+    asked: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    def counted(child: Child) -> ExitStatus | None:
+        asked.append(loop.time())
+        return wait_status(child)
+
+    stand.spawn(launch_of("sleep", "60"))
+    pid = stand.processes._lives[ME, 1].leader.pid
+    tracer = await asyncio.create_subprocess_exec(
+        PYTHON, "-c", TRACER, str(pid), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert tracer.stdout is not None
+        assert (await tracer.stdout.readline()).strip() == b"0", "it is traced"
+        monkeypatch.setattr("supervisor.runtime.processes.wait_status", counted)
+        stand.kill()
+        await async_eventually(lambda: len(asked) >= 5)
+        assert asked[4] - asked[0] >= 3 * HELD_SECONDS, "between two looks the loop rests"
+        assert ends(stand) == []
+    finally:
+        tracer.kill()
+        await tracer.wait()
+    assert (await stand.until(Exited)).status == ExitStatus(signal="SIGKILL")

@@ -183,6 +183,10 @@ async def test_a_path_is_kept_over_generations_and_hidden_from_others(ear: Ear, 
     assert ear.sockets.path(EMAILS, None) == path
     send(path, b"READY=1")
     await async_eventually(ear.told)
+    shutil.rmtree(directory)
+    assert ear.sockets.path(EMAILS, None) == path
+    send(path, b"READY=1")
+    await async_eventually(lambda: len(ear.events) == 2)
 
 
 async def test_what_an_earlier_generation_says_is_dropped(ear: Ear) -> None:
