@@ -21,9 +21,15 @@ setup: .venv/stamp ## Make .venv with everything in it; does nothing while pypro
 .venv/stamp: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,demo,workloads]'
+	@touch $@ .venv/demo
+
+# The demo needs neither the tools of the tests nor the programs that they try.
+.venv/demo: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo]'
 	@touch $@
 
-run: setup ## Run the demo: a web pool and a job queue under pitbossd, in the foreground
+run: .venv/demo ## Run the demo: a web pool and a job queue under pitbossd, in the foreground
 	@cat configs/demo/welcome.txt
 	@exec $(BIN)/pitbossd run configs/demo.yaml
 
