@@ -48,7 +48,12 @@ def pool_health(host: Host, name: str) -> PoolHealth:
     if census.declared and not wanted:
         status = _status_of_unwanted(census)
         why = "an operator asked for it" if host.shutdown is None else "the host is shutting down"
-        return PoolHealth(status, False, wanted, ready, (f"{name} is {status}: {why}",))
+        asked = f"{name} is {status}: {why}"
+        if census.phases[Phase.STUCK]:
+            # It never gets there: who only reads that somebody asked for it would wait for ever.
+            trouble = [one for one in host.instances_of(name) if _is_trouble(one)]
+            return PoolHealth(Status.UNHEALTHY, False, wanted, ready, (*_reasons(trouble), asked))
+        return PoolHealth(status, False, wanted, ready, (asked,))
     if census.wanted_at_goal == wanted and not census.phases[Phase.STUCK]:
         if census.looping:
             return PoolHealth(Status.DEGRADED, True, wanted, ready, _why_looping(host, name))

@@ -95,6 +95,18 @@ def test_a_pool_is_explained_with_what_it_depends_on() -> None:
     assert "pitbossctl explain web/0" in text
 
 
+def test_what_is_stuck_is_said_of_its_pool_too() -> None:
+    """Who asked for the end is no help where the end does not come."""
+    web = pool(
+        "web", [instance("web/0", phase="stuck", ready=False, goal="down")], status="unhealthy", goal="down"
+    )
+    with Stub(host(web)) as stub:
+        text = " ".join(ctl(stub, "explain", "web").stdout.split())
+    assert "web/0 outlived SIGKILL: only the kernel can end it" in text
+    assert "pitbossctl explain web/0" in text
+    assert "pitbossctl start" not in text
+
+
 def test_everything_is_explained_pool_by_pool() -> None:
     """--all: one section for each pool; as JSON a list."""
     with Stub(shop()) as stub:

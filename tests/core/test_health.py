@@ -163,6 +163,19 @@ def test_one_that_never_gets_down_is_trouble() -> None:
     assert health.reasons == ("a/1 is stuck, waiting for the kernel to end it",)
 
 
+def test_a_pool_that_never_gets_down_is_trouble_first() -> None:
+    """Somebody asked for it, and it does not happen: what is stuck is named before who asked."""
+    host = up(1)
+    step(host, StopRequested(Wish(Scope("a"), "x"), Urgency.KILL), 11.0)
+    step(host, Tick(), 16.0)
+    health = pool_health(host, "a")
+    assert (health.status, health.ok) == (Status.UNHEALTHY, False)
+    assert health.reasons == (
+        "a/0 is stuck, waiting for the kernel to end it",
+        "a is stopping: an operator asked for it",
+    )
+
+
 def test_a_pool_taken_down_one_by_one_is_down() -> None:
     """The status follows the instances, whichever way their goals were said."""
     host = up(2)

@@ -133,6 +133,11 @@ def ways_for_instance(one: InstanceView, pool: PoolView) -> list[Way]:
 
 def next_for_pool(pool: PoolView) -> list[str]:
     """What happens next to a pool if nobody does anything."""
+    stuck = [one.name for one in pool.instances if one.phase == "stuck"]
+    if stuck:
+        return [
+            f"{', '.join(stuck)} outlived SIGKILL: only the kernel can end it, and a new one waits for that."
+        ]
     if pool.goal == "drained":
         rest = "it stays away until it is resumed."
         return [
@@ -164,6 +169,9 @@ def next_for_pool(pool: PoolView) -> list[str]:
 def ways_for_pool(pool: PoolView) -> list[Way]:
     """The commands that help, the gentlest first."""
     name = pool.name
+    stuck = next((one.name for one in pool.instances if one.phase == "stuck"), None)
+    if stuck is not None:
+        return [(f"pitbossctl explain {stuck}", "says where in the kernel to look")]
     if pool.goal == "drained":
         return [(f"pitbossctl resume {name}", "brings it back")]
     if pool.goal == "down":
