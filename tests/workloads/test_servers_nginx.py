@@ -4,6 +4,7 @@ Behind it are servers that end at once when they are told to: that no request is
 settle, of the follower and of the preset. The clients POST, which nginx may not repeat by itself.
 """
 
+import http.client
 import random
 import socket
 from collections.abc import Callable, Iterator
@@ -72,6 +73,22 @@ class Balanced(Site):
         self.override({"pools": pools})
         conf = self.daemon.directory / "nginx" / "nginx.conf"
         conf.write_text(conf.read_text().replace("127.0.0.1:8080", f"127.0.0.1:{self.port}"))
+
+    def start(self) -> "Balanced":
+        """Start it, and wait until nginx has been told of every server."""
+        super().start()
+        eventually(lambda: self._status("/") == self._status(FILE[0]) == 200, 60, "nginx knows its servers")
+        return self
+
+    def _status(self, path: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request("GET", path, headers={"Connection": "close"})
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status
+        finally:
+            connection.close()
 
     def clients(self) -> Load:
         """Clients on the balancer."""
