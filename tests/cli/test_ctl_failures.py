@@ -12,7 +12,7 @@ import pytest
 from docs.generate.ctl import OUTPUTS
 from supervisor import __version__
 from supervisor.cli.pitbossctl import SECTIONS, load
-from tests.cli.ctl_runs import ROOT, ctl
+from tests.cli.ctl_runs import ROOT, ctl, on_terminal
 from tests.cli.stub_daemon import Stub, host, instance, pool
 
 EVERY_VERB = [name for names in SECTIONS.values() for name in names]
@@ -36,6 +36,22 @@ def test_without_a_target_the_names_are_listed(verb: str) -> None:
         assert all(method == "GET" for method, _, _ in stub.asked)
     assert "There are: emails, api." in result.stderr
     assert result.exit_code == 2
+
+
+LONG = "cannot drain emails: " + " ".join(["the journal is full and cannot be written"] * 4)
+
+
+def test_an_error_is_one_line_in_a_pipe_and_wrapped_on_a_terminal() -> None:
+    """What searches the output finds the sentence whole; what reads it sees lines that fit."""
+    with shop() as stub:
+        stub.refusals["POST /v1/pools/emails/drain"] = (503, {"kind": "journal", "detail": LONG})
+        piped = ctl(stub, "drain", "emails", columns=60)
+        shown = on_terminal(stub, "drain", "emails", columns=60)
+    assert piped.stderr.splitlines()[0] == f"pitbossctl: {LONG}"
+    lines = shown.text.splitlines()
+    assert f"pitbossctl: {LONG}" not in lines
+    assert all(len(line) <= 60 for line in lines)
+    assert " ".join(shown.text.split()).startswith(f"pitbossctl: {LONG}")
 
 
 @pytest.mark.parametrize(

@@ -203,17 +203,22 @@ def error_lines(error: ClientError) -> list[str]:
 
 
 def complain(lines: list[str], options: Settings) -> None:
-    """Print lines to standard error, the first one under the program's name."""
+    """Print lines to standard error, the first one under the program's name.
+
+    A terminal gets them wrapped under each other; in a pipe or a file each stays one line, which a
+    program can search for.
+    """
     import sys
 
     screen = Screen(sys.stderr, colour=options.colour)
     printed: list[Line] = []
     for index, line in enumerate(lines):
         lead = "pitbossctl: " if index == 0 else "  " if line.startswith("  ") else ""
-        for part in wrap(line, screen.width - len(lead)):
+        parts = wrap(line, screen.width - len(lead)) if screen.is_terminal else [" ".join(line.split())]
+        for part in parts:
             printed.append((Span(lead, "bold red" if index == 0 else ""), Span(part)))
             lead = " " * len(lead)
-    screen.lines(printed)
+    screen.say(printed)
 
 
 def verb(**attributes: Any) -> Callable[[Callable[..., Any]], Verb]:
