@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
+
 from tests.e2e.commands import FAST_BACKOFF, pool, script, worker
 from tests.e2e.daemon import Daemon
 from tests.e2e.scrape import metric
@@ -60,6 +62,12 @@ def computed(pid: int) -> int:
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
 
 
+def kill(client: httpx.Client, instance: str) -> None:
+    """Kill the process of an instance, as soon as it has one."""
+    eventually(lambda: client.get(instance).json()["pid"])
+    assert client.post(f"{instance}/signal", json={"signal": "KILL"}).status_code == 202
+
+
 def rests(one: Daemon) -> bool:
     """Whether the daemon, left alone for forty looks, computes nothing at all: it has no clock that ticks."""
     seen: list[int] = []
@@ -102,7 +110,7 @@ def test_what_is_watched_is_what_is_held(daemon: Make, tmp_path: Path) -> None:
             if number % 20 == 0:
                 assert one.get("/livez").status_code == 200, "on a connection of its own"
             if number % (REQUESTS // GENERATIONS) == 0:
-                client.post(f"/v1/pools/dies/instances/{number % 4}/signal", json={"signal": "KILL"})
+                kill(client, f"/v1/pools/dies/instances/{number // (REQUESTS // GENERATIONS) % 4}")
     for _ in range(5):
         assert one.ctl("status").returncode in {0, 1}
     os.kill(one.instance("talks/0")["pid"], signal.SIGKILL)
