@@ -1,14 +1,14 @@
-"""What operators ask for: is it possible, what goals does it change, and which operation tracks it.
+"""What operators ask for: is it possible, whom does it set in motion, and which operation tracks it.
 
 Precedence, in writing: shutdown > stop > drain > restart > start. A wish changes goals only and is
-idempotent; how an instance then gets there is `lifecycle`'s business. Each wish is answered by
-exactly one `Accepted` or `Refused`.
+idempotent; whom it means and which goals it changes is decided in `goals`, how an instance then gets
+there is `lifecycle`'s business. Each wish is answered by exactly one `Accepted` or `Refused`.
 """
 
 from dataclasses import replace
 
-from supervisor.core import ladder, lifecycle, operations, rollout, shutdown
-from supervisor.core.effects import Accepted, Cause, GoalChanged, Refused, Signal
+from supervisor.core import goals, ladder, lifecycle, operations, rollout, shutdown
+from supervisor.core.effects import Accepted, Cause, Signal
 from supervisor.core.events import (
     AbortRequested,
     DrainRequested,
@@ -17,7 +17,6 @@ from supervisor.core.events import (
     PauseRequested,
     RestartRequested,
     ResumeRequested,
-    Scope,
     ShutdownRequested,
     SignalRequested,
     StartRequested,
@@ -27,20 +26,13 @@ from supervisor.core.events import (
     Wish,
 )
 from supervisor.core.exits import SIGNAL_NUMBERS
+from supervisor.core.goals import RefusedError
 from supervisor.core.identity import InstanceId
 from supervisor.core.instance import Instance
 from supervisor.core.phases import ON_THE_WAY_OUT, Goal, Phase
 from supervisor.core.plan import Target
-from supervisor.core.state import Host, Operation, OperationState, Shutdown, StepState
+from supervisor.core.state import Operation, OperationState, Shutdown, StepState
 from supervisor.core.turn import Turn
-
-
-class _RefusedError(Exception):
-    """A wish that cannot be; carries the answer."""
-
-    def __init__(self, kind: str, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.answer = Refused(kind, message, hint)
 
 
 def take(turn: Turn, event: OperatorWish | OperationWish) -> None:
@@ -55,7 +47,7 @@ def take(turn: Turn, event: OperatorWish | OperationWish) -> None:
                 return
             case _:
                 operation = _take_scoped(turn, event)
-    except _RefusedError as refused:
+    except RefusedError as refused:
         turn.emit(refused.answer)
         return
     turn.emit(Accepted(operation))
@@ -66,12 +58,12 @@ def _take_scoped(turn: Turn, event: OperatorWish) -> str:
     if isinstance(event, ShutdownRequested):
         return _shut_down(turn, event)
     if turn.host.shutdown is not None:
-        raise _RefusedError(
+        raise RefusedError(
             "shutting-down", "the host is shutting down", "wait for it to end, or start pitbossd anew"
         )
-    ids = _resolve(turn.host, wish.scope)
+    ids = goals.resolve(turn.host, wish.scope)
     if isinstance(event, StartRequested | ResumeRequested | RestartRequested):
-        ids = _declared(turn.host, wish.scope, ids)
+        ids = goals.declared(turn.host, wish.scope, ids)
     match event:
         case StartRequested():
             return _start(turn, wish, ids)
@@ -87,95 +79,6 @@ def _take_scoped(turn: Turn, event: OperatorWish) -> str:
             return _signal(turn, event, ids)
 
 
-def _resolve(host: Host, scope: Scope) -> list[InstanceId]:
-    if scope.pool is None:
-        return list(host.instances)
-    pool = host.pools.get(scope.pool)
-    if pool is None:
-        known = ", ".join(list(host.pools)[:10])
-        raise _RefusedError("unknown-pool", f"there is no pool {scope.pool!r}", f"the pools are: {known}")
-    if scope.index is None:
-        return [*(InstanceId(scope.pool, index) for index in range(pool.plan.instances)), *pool.surge]
-    key = InstanceId(scope.pool, scope.index)
-    if key not in host.instances:
-        last = pool.plan.instances - 1
-        hint = (
-            f"the instances are {scope.pool}/0 to {scope.pool}/{last}" if last >= 0 else "the pool has none"
-        )
-        raise _RefusedError("unknown-instance", f"there is no instance {key}", hint)
-    return [key]
-
-
-def _declared(host: Host, scope: Scope, ids: list[InstanceId]) -> list[InstanceId]:
-    """Those that an operator can want up: a surge instance comes and goes with its rollout."""
-    declared = [key for key in ids if not host.instances[key].surge]
-    if scope.index is not None and not declared:
-        what = f"{scope} is a surge instance: a rollout has brought it, and takes it away again"
-        raise _RefusedError("surge-instance", what, f"pitbossctl status {scope.pool} shows the others")
-    return declared
-
-
-def _scopes(host: Host, scope: Scope) -> list[Scope]:
-    return [Scope(name) for name in host.pools] if scope.pool is None else [scope]
-
-
-def _set_goal(turn: Turn, kind: str, wish: Wish, ids: list[InstanceId], goal: Goal) -> list[InstanceId]:
-    """Write the goal down for pools and instances.
-
-    Some keep the goal they have: a drain leaves what is down where it is, a start what is drained.
-    """
-    host = turn.host
-    keeps = _kept_by(kind)
-    for scope in _scopes(host, wish.scope):
-        _set_goal_of(turn, wish, scope, goal, keeps)
-    meant = [key for key in ids if not _keeps(host, key, goal, keeps)]
-    for key in meant:
-        instance = host.instances[key]
-        if instance.goal is not goal:
-            # All goals first: who waits for whom depends on the goals of the others.
-            turn.put(replace(instance, goal=goal, request_id=wish.request_id))
-    return meant
-
-
-def _keeps(host: Host, key: InstanceId, goal: Goal, keeps: frozenset[Goal]) -> bool:
-    instance = host.instances[key]
-    # Nobody but the rollout has sent a surge instance down: it follows its pool.
-    follows = instance.surge and host.pools[key.pool].goal is goal
-    return instance.goal in keeps and not follows
-
-
-def _kept_by(kind: str) -> frozenset[Goal]:
-    """The goals that a wish of this kind does not overrule."""
-    match kind:
-        case "drain":
-            return frozenset({Goal.DOWN})
-        case "start":
-            return frozenset({Goal.DRAINED})
-        case _:
-            return frozenset()
-
-
-def _set_goal_of(turn: Turn, wish: Wish, scope: Scope, goal: Goal, keeps: frozenset[Goal]) -> None:
-    host = turn.host
-    assert scope.pool is not None
-    members = [one for one in map(host.instances.__getitem__, _resolve(host, scope)) if not one.surge]
-    if scope.index is not None and not members:
-        # The goal of a surge instance is no intent to be remembered: the slot is gone before the next boot.
-        return
-    differ = any(one.goal not in {goal, *keeps} for one in members)
-    if scope.index is None and host.pools[scope.pool].goal not in {goal, *keeps}:
-        turn.put_pool(replace(host.pools[scope.pool], goal=goal))
-        differ = True
-    if not differ:
-        return
-    turn.emit(GoalChanged(scope, goal, wish.request_id, wish.principal))
-    for one in members:
-        if scope.index is None and one.goal in keeps:
-            # What the journal has just heard about the whole pool does not hold for this one.
-            own = Scope(one.id.pool, one.id.index)
-            turn.emit(GoalChanged(own, one.goal, wish.request_id, wish.principal))
-
-
 # ── down ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -185,7 +88,7 @@ def _take_down(
     host = turn.host
     goal = Goal.DRAINED if kind == "drain" else Goal.DOWN
     cause = Cause.DRAIN if kind == "drain" else Cause.STOP
-    meant = _set_goal(turn, kind, wish, ids, goal)
+    meant = goals.set_goal(turn, kind, wish, ids, goal)
     fitted = None
     if deadline_seconds is not None:
         fitted = shutdown.fit(host.plan, {key.pool for key in meant}, turn.now, turn.now + deadline_seconds)
@@ -214,7 +117,7 @@ def _start(turn: Turn, wish: Wish, ids: list[InstanceId]) -> str:
     host, scope = turn.host, wish.scope
     drained = [key for key in ids if host.instances[key].goal is Goal.DRAINED]
     if scope.pool is not None and drained and len(drained) == len(ids):
-        raise _RefusedError("drained", f"{scope} is drained", f"pitbossctl resume {scope} brings it back")
+        raise RefusedError("drained", f"{scope} is drained", f"pitbossctl resume {scope} brings it back")
     ids = [key for key in ids if host.instances[key].goal is not Goal.DRAINED]
     operation = _bring_up(turn, "start", wish, ids)
     for key in ids:
@@ -231,7 +134,7 @@ def _start(turn: Turn, wish: Wish, ids: list[InstanceId]) -> str:
 
 def _bring_up(turn: Turn, kind: str, wish: Wish, ids: list[InstanceId]) -> str:
     host = turn.host
-    meant = _set_goal(turn, kind, wish, ids, Goal.UP)
+    meant = goals.set_goal(turn, kind, wish, ids, Goal.UP)
     operation = operations.find_active(host, kind, wish.scope) or operations.begin(turn, kind, wish, meant)
     for key in meant:
         instance = host.instances[key]
@@ -250,7 +153,7 @@ def _restart(turn: Turn, wish: Wish, ids: list[InstanceId], *, only_failed: bool
     if ids and not up:
         goal = host.instances[ids[0]].goal
         kind, verb = ("drained", "resume") if goal is Goal.DRAINED else ("stopped", "start")
-        raise _RefusedError(kind, f"{scope} is {kind}", f"pitbossctl {verb} {scope} brings it up")
+        raise RefusedError(kind, f"{scope} is {kind}", f"pitbossctl {verb} {scope} brings it up")
     same = operations.find_active(host, "restart", scope)
     if same is not None:
         return same.id
@@ -262,7 +165,7 @@ def _restart(turn: Turn, wish: Wish, ids: list[InstanceId], *, only_failed: bool
     for name in pools:
         running = host.pools[name].rollout
         if running is not None:
-            raise _RefusedError(
+            raise RefusedError(
                 "rollout-running",
                 f"{name} is being restarted by operation {running.operation}",
                 f"wait for it, or pitbossctl operations abort {running.operation}",
@@ -296,7 +199,7 @@ def _steer(turn: Turn, event: OperationWish) -> None:
     host = turn.host
     operation = host.operations.get(event.operation)
     if operation is None:
-        raise _RefusedError(
+        raise RefusedError(
             "unknown-operation", f"there is no operation {event.operation!r}", "see pitbossctl operations"
         )
     pools = [
@@ -306,12 +209,12 @@ def _steer(turn: Turn, event: OperationWish) -> None:
         if isinstance(event, AbortRequested) and operation.state is OperationState.ABORTED:
             turn.emit(Accepted(operation.id))
             return
-        raise _RefusedError(
+        raise RefusedError(
             "operation-ended", f"operation {operation.id} has {operation.state}", "nothing is left to steer"
         )
     if not pools:
         hint = "to take back a drain or a stop, resume or start its target"
-        raise _RefusedError("not-a-rollout", f"a {operation.kind} cannot be paused or aborted", hint)
+        raise RefusedError("not-a-rollout", f"a {operation.kind} cannot be paused or aborted", hint)
     match event:
         case AbortRequested():
             rollout.abandon(turn, pools[0], OperationState.ABORTED, "aborted by an operator")
@@ -333,12 +236,12 @@ def _pause(turn: Turn, operation: Operation, *, paused: bool) -> None:
 def _signal(turn: Turn, event: SignalRequested, ids: list[InstanceId]) -> str:
     if event.signal not in SIGNAL_NUMBERS:
         known = ", ".join(SIGNAL_NUMBERS)
-        raise _RefusedError("unknown-signal", f"cannot send {event.signal!r}", f"the signals are: {known}")
+        raise RefusedError("unknown-signal", f"cannot send {event.signal!r}", f"the signals are: {known}")
     alive = [key for key in ids if turn.host.instances[key].has_process]
     if not alive:
         scope = event.wish.scope
         where = f" {scope}" if scope.pool else ""
-        raise _RefusedError(
+        raise RefusedError(
             "not-running", f"{scope} has no process to signal", f"pitbossctl status{where} says why"
         )
     for key in alive:
