@@ -36,7 +36,8 @@ _TAIL = """\
 |---|---|
 | descriptors, memory, processes | A start fails as `spawn-error`, with the reason, and is tried again after its backoff. A check that cannot be made counts for nobody: who lives is left alone, who was ready stays ready (`pitboss_checks_not_asked_total`). Clients wait; on the unix socket one descriptor is held back, so that one at a time is served. |
 | disk for logs | What cannot be written is dropped and counted (`pitboss_log_dropped_total`); the worker never waits; the file says how much is missing. |
-| disk for the journal | Wishes are carried out, and their answer has a `warning` (`pitboss_journal_failures_total`). |
+| disk for the journal | Wishes are carried out, and their answer has a `warning` (`pitboss_journal_failures_total`). What could not be written is tried again every 5 s. |
+| a disk that turned read-only | As a full one. Files that cannot be written are closed, so that logs can be unmounted, checked and mounted again; only the lock in the state directory stays open. |
 | time | Windows and periods are measured by the monotonic clock, so that a stepped wall clock changes nothing. A loop that came more than {late:g} s late to a deadline says so and hears what had arrived before it acts on it. |
 """  # noqa: E501  a row of a table is one line
 

@@ -199,7 +199,7 @@ async def _accepted(call: Call, operation: str) -> Response:
     body = await live_operation(call.plane, current)
     if warning is None:
         return json_response(body, 202, _location(operation))
-    told = f"cannot write the intent to the journal: {warning}; it is lost if the daemon restarts"
+    told = f"cannot write the intent to the journal yet: {warning}; it is lost if the daemon restarts before"
     warned: documents.Accepted = {**body, "warning": told}
     return json_response(warned, 202, _location(operation))
 

@@ -2,6 +2,10 @@
 
 Everything here blocks, on a disk that may be slow or full; only `journal` calls it, from its writer
 thread or before the loop begins. Values that are read are checked: a file can hold anything.
+
+A file that could not be written is closed, and opened by its path for the next attempt: a file system
+that turned read-only after an error (ext4(5), errors=remount-ro) has to be unmounted before it can be
+written again, which open files forbid.
 """
 
 import contextlib
@@ -83,10 +87,11 @@ Entry = Intent | OperationRow
 
 
 class Database:
-    """One open journal file."""
+    """One journal file, open except after a failure."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = connection
 
     @classmethod
     def open(cls, path: Path) -> "Database":
@@ -116,89 +121,109 @@ class Database:
             os.fchmod(descriptor, 0o600)
         finally:
             os.close(descriptor)
-        connection = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
+        connection = _connect(path.absolute().as_uri())
         try:
             _prepare(connection, path)
         except BaseException:
             connection.close()
             raise
-        return cls(connection)
+        return cls(path, connection)
 
     def intents(self) -> dict[Scope, Goal]:
         """The goals that operators left."""
         found: dict[Scope, Goal] = {}
-        for pool, instance, goal in self._connection.execute("SELECT pool, instance, goal FROM intents"):
+        for pool, instance, goal in self._opened().execute("SELECT pool, instance, goal FROM intents"):
             with contextlib.suppress(ValueError):
                 found[Scope(pool, None if instance == _WHOLE_POOL else instance)] = Goal(goal)
         return found
 
     def operations(self, limit: int) -> list[OperationRow]:
         """The latest operations, newest first, with their steps."""
-        rows = self._connection.execute(
+        rows = self._opened().execute(
             "SELECT * FROM operations ORDER BY started_at DESC, id DESC LIMIT ?", (limit,)
         )
         return [_operation(row) for row in rows]
 
     def operation(self, wanted: str) -> OperationRow | None:
         """One operation."""
-        row = self._connection.execute("SELECT * FROM operations WHERE id = ?", (wanted,)).fetchone()
+        row = self._opened().execute("SELECT * FROM operations WHERE id = ?", (wanted,)).fetchone()
         return None if row is None else _operation(row)
 
     def write(self, entries: Iterable[Entry]) -> None:
         """Write everything or nothing, and return when it is on the disk; raises `sqlite3.Error`."""
-        self._connection.execute("BEGIN IMMEDIATE")
         try:
+            connection = self._opened()
+            connection.execute("BEGIN IMMEDIATE")
             for entry in entries:
                 if isinstance(entry, Intent):
-                    self._write_intent(entry)
+                    _write_intent(connection, entry)
                 else:
-                    self._write_operation(entry)
-            self._connection.execute("COMMIT")
+                    _write_operation(connection, entry)
+            connection.execute("COMMIT")
         except BaseException:
-            # After some errors SQLite has rolled back by itself.
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.execute("ROLLBACK")
+            # Which rolls back what was begun.
+            self.close()
             raise
-
-    def _write_intent(self, intent: Intent) -> None:
-        scope = intent.scope
-        if scope.index is None:
-            self._connection.execute("DELETE FROM intents WHERE pool = ?", (scope.pool,))
-        self._connection.execute(
-            "INSERT OR REPLACE INTO intents VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                scope.pool,
-                _WHOLE_POOL if scope.index is None else scope.index,
-                intent.goal.value,
-                intent.at,
-                intent.request_id,
-                intent.principal,
-            ),
-        )
-
-    def _write_operation(self, row: OperationRow) -> None:
-        self._connection.execute(
-            "INSERT OR REPLACE INTO operations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                row.id,
-                row.kind,
-                row.target,
-                row.state,
-                row.done,
-                row.total,
-                row.started_at,
-                row.finished_at,
-                row.request_id,
-                row.principal,
-                row.message,
-                json.dumps(row.steps),
-            ),
-        )
-        _prune(self._connection)
 
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _opened(self) -> sqlite3.Connection:
+        """The connection, made anew after a failure; never a new file, the mount below it may be missing."""
+        if self._connection is None:
+            connection = _connect(f"{self._path.absolute().as_uri()}?mode=rw")
+            try:
+                connection.execute("PRAGMA synchronous = FULL")
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    return sqlite3.connect(uri, timeout=1.0, isolation_level=None, check_same_thread=False, uri=True)
+
+
+def _write_intent(connection: sqlite3.Connection, intent: Intent) -> None:
+    scope = intent.scope
+    if scope.index is None:
+        connection.execute("DELETE FROM intents WHERE pool = ?", (scope.pool,))
+    connection.execute(
+        "INSERT OR REPLACE INTO intents VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            scope.pool,
+            _WHOLE_POOL if scope.index is None else scope.index,
+            intent.goal.value,
+            intent.at,
+            intent.request_id,
+            intent.principal,
+        ),
+    )
+
+
+def _write_operation(connection: sqlite3.Connection, row: OperationRow) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO operations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            row.id,
+            row.kind,
+            row.target,
+            row.state,
+            row.done,
+            row.total,
+            row.started_at,
+            row.finished_at,
+            row.request_id,
+            row.principal,
+            row.message,
+            json.dumps(row.steps),
+        ),
+    )
+    _prune(connection)
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

@@ -1,7 +1,8 @@
 """What must outlive the daemon: the goals that operators set, and what became of their operations.
 
 The loop only queues; one thread writes, everything that has gathered in one transaction. What could
-not be written stays queued and goes with the next attempt. The queue is bounded by what it is about:
+not be written stays queued and goes with the next attempt, which comes with the next change, or by
+itself. The queue is bounded by what it is about:
 the latest goal of each scope, the latest state of each operation. How the file looks is in `database`.
 """
 
@@ -30,6 +31,9 @@ T = TypeVar("T")
 QUEUED_OPERATIONS = 1000
 """Operations that wait for a disk that cannot be written; beyond that the oldest is forgotten."""
 
+RETRY_SECONDS = 5.0
+"""How long a disk that failed is left alone when nobody asks for anything."""
+
 KEPT_STEPS = 50
 """Steps of an operation that are worth a place in the history: those that did not simply succeed."""
 
@@ -51,6 +55,7 @@ class Journal:
         self._attempt_through = 0
         self._open_operations: set[str] = set()
         self._failing = False
+        self._retry: asyncio.TimerHandle | None = None
         self.failures = 0
         """How many attempts to write have failed."""
 
@@ -114,6 +119,7 @@ class Journal:
     async def close(self) -> None:
         """Write what is queued, if that is possible, and close the file."""
         failure = await self.durable()
+        self._rest()
         if failure is not None:
             log.error("cannot write %d entries of the journal: %s; they are lost", len(self._queue), failure)
         await self._run(self._database.close)
@@ -160,6 +166,7 @@ class Journal:
 
     async def _write(self) -> str | None:
         """Write until nothing is queued, or until it fails; the reason of the failure."""
+        self._rest()
         while self._queue:
             batch, self._queue = self._queue, {}
             self._attempt_through = through = self._queued
@@ -182,7 +189,18 @@ class Journal:
         self.failures += 1
         if not self._failing:
             self._failing = True
-            log.error("cannot write the journal: %s; it is tried again with the next change", why)
+            log.error(
+                "cannot write the journal: %s; goals are kept in memory, it is tried again every %g s",
+                why,
+                RETRY_SECONDS,
+            )
+        self._retry = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._begin)
+
+    def _rest(self) -> None:
+        """Nothing is tried again by itself, at least until the next failure."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
 
     def _recover(self) -> None:
         if self._failing:

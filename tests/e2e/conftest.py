@@ -1,5 +1,7 @@
 """A daemon for a test, ended with it."""
 
+import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.daemon import Daemon
-from tests.e2e.disk import Disk, mount
+from tests.e2e.disk import Device, Disk, mount
 
 
 @pytest.fixture
@@ -32,5 +34,19 @@ def disk() -> Iterator[Disk]:
     made = mount(Path(tempfile.mkdtemp(prefix="pb-disk-", dir="/tmp")))
     if isinstance(made, str):
         pytest.skip(made)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def device() -> Iterator[Device]:
+    """A file system that can break down; gone after the test. Asked for before `daemon`, it outlives it."""
+    if shutil.which("mkfs.ext4") is None and not os.environ.get("CI"):
+        pytest.skip("needs the package e2fsprogs")
+    made = Device(Path(tempfile.mkdtemp(prefix="pb-device-", dir="/tmp")))
+    why = made.mount()
+    if why:
+        made.close()
+        pytest.skip(f"a file cannot be mounted as a file system here: {why}")
     yield made
     made.close()

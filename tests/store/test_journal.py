@@ -25,6 +25,7 @@ from supervisor.core.phases import Goal
 from supervisor.core.plan import HostPlan, PoolPlan
 from supervisor.core.state import Host, Operation, OperationState, StepState, create
 from supervisor.store import database
+from supervisor.store import journal as journal_module
 from supervisor.store.journal import QUEUED_OPERATIONS, Journal, JournalError
 from tests.store.scribe import POOLS, goal
 from tests.waiting import async_eventually
@@ -380,8 +381,11 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-async def test_a_full_disk_is_told_and_nothing_is_lost(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The reason is reported once, the goals wait, and they are written when there is space again."""
+async def test_a_full_disk_is_told_and_nothing_is_lost(
+    tiny: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason is reported once, the goals wait, and they are written by themselves when there is space."""
+    monkeypatch.setattr(journal_module, "RETRY_SECONDS", 0.1)
     caplog.set_level(logging.INFO, "supervisor.store")
     path = tiny / "journal.db"
     journal, host = Journal.open(path), create(HostPlan("empty", {}))
@@ -396,13 +400,38 @@ async def test_a_full_disk_is_told_and_nothing_is_lost(tiny: Path, caplog: pytes
     assert "full" in str(reasons[-1]), reasons[-1]
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 1
-    filler.unlink()
     journal.observe([wished(EMAILS, Goal.DOWN)], host, 0.0)
-    assert await journal.durable() is None
+    failures = journal.failures
+    await async_eventually(lambda: journal.failures > failures + 2)
+    filler.unlink()
+    await async_eventually(lambda: not journal._queue and not journal._failing)
+    assert journal._retry is None
     assert caplog.records[-1].getMessage() == "the journal is written again"
     await journal.close()
     intents = await reread(path)
     assert intents == {Scope(f"pool-{number}"): Goal.DRAINED for number in range(200)} | {EMAILS: Goal.DOWN}
+
+
+async def test_a_file_that_failed_is_let_go(tiny: Path) -> None:
+    """It is closed, so that the file system can be mounted anew, and none is made where it is missing."""
+    path = tiny / "journal.db"
+    journal, host = Journal.open(path), create(HostPlan("empty", {}))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        journal.observe([wished(EMAILS, Goal.DOWN)], host, 0.0)
+        assert "locked" in str(await journal.durable())
+    for one in os.listdir("/proc/self/fd"):
+        # One of them was the directory that was listed.
+        with contextlib.suppress(FileNotFoundError):
+            assert not os.readlink(f"/proc/self/fd/{one}").startswith(str(path))
+    path.rename(tiny / "away.db")
+    assert "unable to open" in str(await journal.durable())
+    assert await journal.recent_operations(10) == []
+    assert not path.exists()
+    (tiny / "away.db").rename(path)
+    assert await journal.durable() is None
+    await journal.close()
+    assert await reread(path) == {EMAILS: Goal.DOWN}
 
 
 async def test_closing_with_a_disk_that_fails_says_what_is_lost(
