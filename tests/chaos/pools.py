@@ -146,6 +146,18 @@ def _probe(shape: Shape, places: Places) -> dict[str, Any]:
     }
 
 
+def _drain(shape: Shape, places: Places) -> dict[str, Any]:
+    drain: dict[str, Any] = {
+        **(shape.drain or {}),
+        "settle": shape.settle_seconds,
+        "window": shape.window_seconds,
+    }
+    if "signal" in drain and "says_drained" not in shape.options:
+        idle = f"{places.folder('files')}/idle-{{{{ pool }}}}-{{{{ index }}}}-{{{{ generation }}}}"
+        drain["until"] = {"exec": ["/usr/bin/test", "-e", idle]}
+    return drain
+
+
 def pool(shape: Shape, places: Places, seed: int) -> dict[str, Any]:
     """The entry of the manifest."""
     options = {
@@ -203,10 +215,7 @@ def pool(shape: Shape, places: Places, seed: int) -> dict[str, Any]:
     if shape.watchdog:
         entry["watchdog"] = "4s"
     if shape.drain:
-        entry["drain"] = {**shape.drain, "settle": shape.settle_seconds, "window": shape.window_seconds}
-        if "signal" in shape.drain and "says_drained" not in shape.options:
-            idle = f"{places.folder('files')}/idle-{{{{ pool }}}}-{{{{ index }}}}-{{{{ generation }}}}"
-            entry["drain"]["until"] = {"exec": ["/usr/bin/test", "-e", idle]}
+        entry["drain"] = _drain(shape, places)
     return entry
 
 

@@ -8,9 +8,9 @@ from tests.cli.ctl_runs import ctl, on_terminal
 from tests.cli.stub_daemon import Stub, host, instance, last_exit, pool
 
 
-def shop() -> dict[str, object]:
-    """A host with something of everything."""
-    emails = [
+def emails() -> list[dict[str, object]]:
+    """One that works, and three in trouble or on their way out."""
+    return [
         instance("emails/0", in_flight=3, queue_depth=1200),
         instance(
             "emails/1",
@@ -50,6 +50,10 @@ def shop() -> dict[str, object]:
             waiting_for="exit after SIGTERM",
         ),
     ]
+
+
+def shop() -> dict[str, object]:
+    """A host with something of everything."""
     done = last_exit("exit 0", "clean", ago_seconds=1300.0)
     reports = [
         instance(f"reports/{index}", phase="stopped", goal="drained", ready=False, pid=None, last_exit=done)
@@ -59,7 +63,7 @@ def shop() -> dict[str, object]:
         pool("api", [instance("api/0", since_seconds=11200.0, status_text="serving on :8000")]),
         pool(
             "emails",
-            emails,
+            emails(),
             status="degraded",
             rollout={"operation": "op-1", "state": "paused", "waiting": 1, "turns": ["emails/3"]},
         ),

@@ -1,98 +1,39 @@
 """Restarting with extra instances: ready before anybody drains, standing in, and gone at the end."""
 
-from typing import Any
-
 import pytest
 
 from supervisor.core.events import (
-    AbortRequested,
-    DrainRequested,
     Exited,
-    PauseRequested,
     RestartRequested,
-    ResumeRequested,
-    ShutdownRequested,
-    SignalRequested,
     Spawned,
     SpawnFailed,
-    StartRequested,
     StopRequested,
     Tick,
     Told,
-    UnpauseRequested,
-    Urgency,
 )
 from supervisor.core.exits import ExitStatus
 from supervisor.core.health import Status, pool_health
-from supervisor.core.host import next_deadline, step
-from supervisor.core.phases import Goal, Phase
+from supervisor.core.host import step
 from supervisor.core.plan import (
-    Condition,
-    PoolPlan,
-    Readiness,
     RestartPolicy,
     RestartRules,
-    RolloutRules,
 )
 from supervisor.core.state import OperationState, StepState, create
 from supervisor.core.turn import Turn
-from tests.playbook import Playbook, named, running, wish
-
-OK = ExitStatus(code=0)
-BAD = ExitStatus(code=1)
-
-
-def web(count: int = 2, away: int = 0, extra: int = 1, progress: float = 600.0, **plan: Any) -> PoolPlan:
-    """A pool that is ready when it says so, of which nobody may be away but some may be extra."""
-    rules = RolloutRules(away, 5.0, progress, extra)
-    return PoolPlan("web", instances=count, readiness=Readiness.NOTIFY, rollout=rules, **plan)
-
-
-def comes(book: Playbook, name: str, generation: int = 1) -> Playbook:
-    """A surge instance is started."""
-    book << f"spawn {name}#{generation} (surge)"
-    return book << f"{name} pending > starting (surge)"
-
-
-def ready(book: Playbook, name: str, generation: int) -> Playbook:
-    """It has a process, and that says that it is ready."""
-    book >> Spawned(named(name), generation, 7)
-    return book >> Told(named(name), generation, ready=True) << f"{name} starting > running (ready)"
-
-
-def goes(book: Playbook, name: str, generation: int = 1, cause: str = "restart") -> Playbook:
-    """It is asked to go."""
-    book << f"{name} running > stopping ({cause}, stage-1)"
-    return book << f"SIGTERM main {name}#{generation}"
-
-
-def ends(book: Playbook, name: str, generation: int = 1) -> Playbook:
-    """Its old generation is gone and the new one is started."""
-    book >> Exited(named(name), generation, OK) << f"{name} stopping > pending (exit)"
-    return book << f"spawn {name}#{generation + 1} (restart)" << f"{name} pending > starting (restart)"
-
-
-def vanishes(book: Playbook, name: str, generation: int = 1) -> Playbook:
-    """A surge instance that was asked to go is gone, and its slot with it."""
-    book >> Exited(named(name), generation, OK) << f"{name} stopping > stopped (exit)" << f"release {name}"
-    assert named(name) not in book.host.instances
-    return book
-
-
-def restarting(plan: PoolPlan) -> Playbook:
-    """A restart has begun: its surge instance is being started at second 10."""
-    book = running(plan) >> RestartRequested(wish("web")) << "accepted op1"
-    return comes(book, f"web/{plan.instances}")
-
-
-def standing_in(plan: PoolPlan) -> Playbook:
-    """The surge instance has proven itself at second 15, and the first old one is asked to go."""
-    return goes(ready(restarting(plan), f"web/{plan.instances}", 1).until(15), "web/0")
-
-
-def detail(book: Playbook, name: str) -> str:
-    """What the operation says about an instance."""
-    return book.host.steps["op1"][named(name)].detail
+from tests.core.surge_turns import (
+    BAD,
+    OK,
+    comes,
+    detail,
+    ends,
+    goes,
+    ready,
+    restarting,
+    standing_in,
+    vanishes,
+    web,
+)
+from tests.playbook import named, running, wish
 
 
 def test_a_replacement_is_ready_before_the_old_one_drains() -> None:
@@ -267,74 +208,6 @@ def test_one_that_is_stuck_halts_it_and_is_named_ever_after() -> None:
     assert pool_health(book.host, "web").status is Status.HEALTHY
 
 
-@pytest.mark.parametrize("verb", [DrainRequested, StopRequested])
-def test_it_goes_down_with_its_pool(verb: Any) -> None:
-    """A drain or a stop concerns every process of the pool, and is over when all are gone."""
-    book = ready(restarting(web()), "web/2", 1) >> verb(wish("web", "op2"))
-    cause = "drain" if verb is DrainRequested else "stop"
-    goes(goes(goes(book, "web/0", 1, cause), "web/1", 1, cause), "web/2", 1, cause) << "accepted op2"
-    assert book
-    # A surge instance that nobody needs is not a replacement that failed, but its rollout is over.
-    assert book.host.operations["op1"].state is OperationState.ABORTED
-    book >> Exited(named("web/0"), 1, OK) << "web/0 stopping > stopped (exit)"
-    book >> Exited(named("web/1"), 1, OK) << "web/1 stopping > stopped (exit)"
-    assert book.host.operations["op2"].state == "running"
-    assert vanishes(book, "web/2")
-    assert book.host.operations["op2"].state == "succeeded"
-    assert pool_health(book.host, "web").ready == 0
-
-
-def test_one_on_its_way_out_is_waited_for_by_a_drain() -> None:
-    """The end of a rollout has sent it away; "drained" is said when it is gone too."""
-    book = ready(restarting(web()), "web/2", 1) >> AbortRequested("op1")
-    goes(book << "accepted op1", "web/2", 1, "surge") >> DrainRequested(wish("web", "op2"))
-    goes(goes(book, "web/0", 1, "drain"), "web/1", 1, "drain") << "accepted op2"
-    assert book
-    assert book.instance("web/2").goal is Goal.DRAINED
-    assert len(book.host.steps["op2"]) == 3
-    again = book >> DrainRequested(wish("web", "op3")) << "accepted op2"
-    assert (
-        again
-        >> StopRequested(wish("web", "op4"), Urgency.KILL)
-        << "kill web/0#1"
-        << "kill web/1#1"
-        << ("kill web/2#1")
-        << "accepted op4"
-    )
-
-
-def test_an_abort_sends_it_away_when_all_are_well() -> None:
-    """Nobody was touched: at once. Somebody is on the way: when that one is ready again."""
-    early = restarting(web()) >> Spawned(named("web/2"), 1, 7) >> AbortRequested("op1")
-    early << "accepted op1" << "web/2 starting > stopping (surge, stage-1)" << "SIGTERM main web/2#1"
-    assert vanishes(early, "web/2")
-    late = ends(standing_in(web()), "web/0") >> AbortRequested("op1") << "accepted op1"
-    assert late.instance("web/2").ready
-    assert goes(ready(late, "web/0", 2), "web/2", 1, "surge")
-    assert late.instance("web/1").generation == 1
-
-
-def test_a_pause_holds_it_where_it_is() -> None:
-    """What is under way goes on, nobody goes down, and the last ones are not sent away either."""
-    book = restarting(web()) >> PauseRequested("op1") << "accepted op1"
-    assert ready(book, "web/2", 1).until(400)
-    assert next_deadline(book.host) is None
-    goes(book >> UnpauseRequested("op1"), "web/0") << "accepted op1"
-    ready(ends(book, "web/0"), "web/0", 2)
-    goes(book.until(405), "web/1") >> PauseRequested("op1") << "accepted op1"
-    assert ready(ends(book, "web/1"), "web/1", 2).until(900)
-    assert goes(book >> UnpauseRequested("op1") << "accepted op1", "web/2", 1, "surge")
-
-
-def test_a_shutdown_takes_it_along() -> None:
-    """It is one of the processes that the end of the host waits for."""
-    book = standing_in(web()) >> ShutdownRequested(wish("", "op2"))
-    goes(goes(book, "web/1", 1, "shutdown"), "web/2", 1, "shutdown") << "accepted op2"
-    book >> Exited(named("web/0"), 1, OK) << "web/0 stopping > stopped (exit)"
-    book >> Exited(named("web/1"), 1, OK) << "web/1 stopping > stopped (exit)"
-    assert vanishes(book, "web/2") << "halt"
-
-
 def test_an_old_one_that_dies_meanwhile_is_replaced_first() -> None:
     """It is not ready, so its turn costs nothing; those that are ready wait for the surge instance."""
     book = restarting(web()) >> Exited(named("web/0"), 1, BAD) << "web/0 running > backoff (exit)"
@@ -355,68 +228,6 @@ def test_whose_goal_changes_needs_no_replacement() -> None:
     book << "web/2 starting > stopping (surge, stage-1)" << "SIGTERM main web/2#1"
     assert vanishes(book, "web/2")
     assert book.host.operations["op1"].state is OperationState.ABORTED
-
-
-def test_it_starts_behind_the_same_gates() -> None:
-    """A surge instance of a dependent waits for what its pool depends on, and its stop is held for none."""
-    db = PoolPlan("db", readiness=Readiness.NOTIFY)
-    book = running(db, web(depends_on={"db": Condition.READY})) >> Told(named("db/0"), 1, reloading=True)
-    book >> RestartRequested(wish("web")) << "accepted op1"
-    assert detail(book, "web/2") == "surge: pending"
-    comes(book >> Told(named("db/0"), 1, ready=True), "web/2")
-    assert book
-
-
-def test_no_dependency_goes_before_it() -> None:
-    """A pool that is stopped with its dependents waits for their surge instances too."""
-    book = running(PoolPlan("db"), web(depends_on={"db": Condition.READY}))
-    book >> RestartRequested(wish("web")) << "accepted op1"
-    ready(comes(book, "web/2"), "web/2", 1) >> StopRequested(wish("", "op2"))
-    book << "db/0 running > draining (stop, hold)"
-    goes(goes(goes(book, "web/0", 1, "stop"), "web/1", 1, "stop"), "web/2", 1, "stop") << "accepted op2"
-    book >> Exited(named("web/0"), 1, OK) << "web/0 stopping > stopped (exit)"
-    book >> Exited(named("web/1"), 1, OK) << "web/1 stopping > stopped (exit)"
-    assert book
-    book >> Exited(named("web/2"), 1, OK) << "web/2 stopping > stopped (exit)"
-    assert book << "db/0 draining > stopping (stop, stage-1)" << "SIGTERM main db/0#1" << "release web/2"
-
-
-def test_it_holds_for_its_own_dependents() -> None:
-    """The surge instance of a dependency goes when the dependents are gone, like the declared ones."""
-    job = PoolPlan("job", depends_on={"web": Condition.READY})
-    book = ready(restarting_beside(job), "web/2", 1) >> StopRequested(wish("", "op2"))
-    book << "web/0 running > draining (stop, hold)" << "web/1 running > draining (stop, hold)"
-    goes(book, "job/0", 1, "stop") << "web/2 running > draining (stop, hold)" << "accepted op2"
-    book >> Exited(named("job/0"), 1, OK) << "job/0 stopping > stopped (exit)"
-    for name in ("web/0", "web/1", "web/2"):
-        book << f"{name} draining > stopping (stop, stage-1)" << f"SIGTERM main {name}#1"
-    assert book
-
-
-def restarting_beside(other: PoolPlan) -> Playbook:
-    """A restart of `web` has begun, with another pool beside it."""
-    return comes(running(web(), other) >> RestartRequested(wish("web")) << "accepted op1", "web/2")
-
-
-@pytest.mark.parametrize("verb", [StartRequested, ResumeRequested, RestartRequested])
-def test_nobody_can_want_it_up(verb: Any) -> None:
-    """It comes and goes with its rollout; wishes for the pool are about the declared ones."""
-    book = ready(restarting(web()), "web/2", 1)
-    assert book >> verb(wish("web/2", "op2")) << "refused surge-instance"
-    if verb is not RestartRequested:
-        book >> verb(wish("web", "op3")) << "accepted op3"
-        assert len(book.host.steps["op3"]) == 2
-
-
-def test_it_can_be_signalled_and_stopped_by_name() -> None:
-    """A stop of it is a halt of its rollout, and no intent that outlives it."""
-    book = ready(restarting(web()), "web/2", 1) >> SignalRequested(wish("web", "op2"), "SIGHUP")
-    book << "SIGHUP main web/0#1" << "SIGHUP main web/1#1" << "SIGHUP main web/2#1" << "accepted op2"
-    effects = step(book.host, StopRequested(wish("web/2", "op3")), 11.0)
-    assert not [effect for effect in effects if type(effect).__name__ == "GoalChanged"]
-    assert "web/2 is wanted down now" in book.host.operations["op1"].message
-    assert book.instance("web/2").phase is Phase.STOPPING
-    assert book.instance("web/0").goal is Goal.UP
 
 
 def test_no_progress_halts_it() -> None:

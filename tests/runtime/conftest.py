@@ -1,11 +1,19 @@
 """Fixtures for tests with real processes."""
 
+import asyncio
+import shutil
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.proc import open_descriptors
+from tests.runtime.ears import Ear, Sender
+from tests.runtime.listeners import Listen, Listener, Prober, Story
 from tests.runtime.process_harness import Stand, containment_of
+from tests.waiting import async_eventually
 
 
 @pytest.fixture(params=["cgroup", "tags"])
@@ -37,3 +45,56 @@ def bystander() -> Iterator[subprocess.Popen[bytes]]:
     assert process.poll() is None, "the bystander was touched"
     process.kill()
     process.wait()
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A short path that other users can pass through."""
+    made = Path(tempfile.mkdtemp(dir="/tmp"))
+    made.chmod(0o711)
+    yield made / "notify"
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+async def ear(directory: Path) -> AsyncIterator[Ear]:
+    """An ear that is closed again, and leaves no descriptor open."""
+    before = open_descriptors()
+    made = Ear(directory)
+    yield made
+    made.sockets.close()
+    assert open_descriptors() == before
+
+
+@pytest.fixture
+def senders() -> Iterator[list[Sender]]:
+    """Senders put into this list are ended."""
+    made: list[Sender] = []
+    yield made
+    for one in made:
+        one.end()
+
+
+@pytest.fixture
+async def prober() -> AsyncIterator[Prober]:
+    """A prober that leaves neither tasks nor descriptors behind."""
+    before = open_descriptors()
+    made = Prober()
+    yield made
+    await made.checks.close()
+    await async_eventually(lambda: open_descriptors() == before)
+    await async_eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+
+
+@pytest.fixture
+async def listen(prober: Prober) -> AsyncIterator[Listen]:
+    """Start listeners that are closed again."""
+    made: list[Listener] = []
+
+    async def start(story: Story, **options: object) -> Listener:
+        made.append(await Listener(story).start(**options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield start
+    for one in made:
+        await one.close()

@@ -14,17 +14,13 @@ from supervisor.core.events import CheckFailed, CheckKind, CheckPassed, Event
 from supervisor.core.identity import InstanceId
 from supervisor.core.launch import ExecCheck, Identity, Launch, LogPolicy
 from supervisor.runtime.checks import Checks
+from tests.proc import open_descriptors
 from tests.waiting import async_eventually
 
 API = InstanceId("api", 0)
 LONG = 60.0
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
-
-
-def open_descriptors() -> set[int]:
-    """The descriptors of this process."""
-    return {int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}
 
 
 def children() -> set[int]:

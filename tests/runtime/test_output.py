@@ -3,9 +3,7 @@
 import fcntl
 import json
 import os
-import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -15,7 +13,9 @@ from supervisor.core.identity import InstanceId
 from supervisor.core.launch import LogFormat, LogPolicy
 from supervisor.runtime.log_files import OPEN_FILES
 from supervisor.runtime.output import Output
-from tests.waiting import async_eventually, eventually
+from tests.proc import open_descriptors
+from tests.runtime.output_workers import Workers, text_of
+from tests.waiting import async_eventually
 
 ONE, TWO = InstanceId("emails", 0), InstanceId("emails", 1)
 
@@ -23,32 +23,11 @@ ONE, TWO = InstanceId("emails", 0), InstanceId("emails", 1)
 @pytest.fixture
 async def output() -> AsyncIterator[Output]:
     """An output in the running loop; nothing of it is left open."""
-    before = descriptors()
+    before = open_descriptors()
     made = Output()
     yield made
     made.close()
-    assert descriptors() == before
-
-
-def descriptors() -> set[str]:
-    """What this process holds open."""
-    return {name for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}
-
-
-class Workers:
-    """Child processes that are gone at the end of the test."""
-
-    def __init__(self) -> None:
-        self.started: list[subprocess.Popen[bytes]] = []
-
-    def start(self, code: str, stdout: int, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
-        """Run Python code with this descriptor as its output, and close ours."""
-        child = subprocess.Popen(
-            [sys.executable, "-S", "-c", code], stdin=stdin, stdout=stdout, stderr=stdout
-        )
-        os.close(stdout)
-        self.started.append(child)
-        return child
+    assert open_descriptors() == before
 
 
 @pytest.fixture
@@ -59,12 +38,6 @@ def workers() -> Iterator[Workers]:
     for child in made.started:
         child.kill()
         child.wait()
-
-
-def text_of(directory: Path, name: str, keep: int = 0) -> bytes:
-    """The log over its rotated files, oldest first."""
-    paths = [directory / f"{name}.{number}" for number in range(keep, 0, -1)] + [directory / name]
-    return b"".join(path.read_bytes() for path in paths if path.exists())
 
 
 async def test_both_streams_of_a_worker_arrive(output: Output, workers: Workers, tmp_path: Path) -> None:
@@ -93,13 +66,13 @@ async def test_the_last_words_are_there_when_the_process_is_gone(output: Output,
 async def test_a_pipe_is_kept_over_generations(output: Output, workers: Workers, tmp_path: Path) -> None:
     """The next generation writes into the same pipe, on a line of its own, and is named in the log."""
     policy = LogPolicy(str(tmp_path), format=LogFormat.JSON)
-    held: set[str] | None = None
+    held: set[int] | None = None
     for generation in (1, 2, 3):
         code = f"import sys; sys.stdout.write('begin {generation}\\nunfinished')"
         workers.start(code, output.writer(ONE, policy, generation)).wait()
         output.drain(ONE)
-        assert held in (None, descriptors())
-        held = descriptors()
+        assert held in (None, open_descriptors())
+        held = open_descriptors()
     output.release(ONE)
     lines = [json.loads(line) for line in text_of(tmp_path, "emails-0.log").splitlines()]
     assert [(one["generation"], one["message"]) for one in lines] == [
@@ -300,17 +273,17 @@ async def test_a_rate_limit_drops_counts_and_says_so(
 
 async def test_thousands_of_pipes_leave_nothing_behind(output: Output, tmp_path: Path) -> None:
     """Made, written, read and released in many rounds: no descriptor too many, and all files complete."""
-    before = descriptors()
+    before = open_descriptors()
     for turn in range(15):
         for number in range(200):
             instance = InstanceId("many", number)
             writer = output.writer(instance, LogPolicy(str(tmp_path)), turn)
             os.write(writer, b"turn %d\n" % turn)
             os.close(writer)
-        assert len(descriptors()) <= len(before) + 200 + OPEN_FILES
+        assert len(open_descriptors()) <= len(before) + 200 + OPEN_FILES
         for number in range(200):
             output.release(InstanceId("many", number))
-        assert descriptors() == before
+        assert open_descriptors() == before
     assert output._streams == {}
     assert output._by_descriptor == {}
     expected = b"".join(b"turn %d\n" % turn for turn in range(15))
@@ -345,57 +318,3 @@ async def test_an_error_of_ours_does_not_stop_the_reading(
     os.write(writer, b"again\n")
     await async_eventually(lambda: output.counters(ONE)[0] == 12)
     os.close(writer)
-
-
-DAEMON = """
-import asyncio, os, subprocess, sys
-from supervisor.core.identity import InstanceId
-from supervisor.core.launch import LogPolicy
-from supervisor.runtime.output import Output
-
-async def main():
-    output = Output()
-    writer = output.writer(InstanceId("emails", 0), LogPolicy(sys.argv[1]), 1)
-    child = subprocess.Popen([sys.executable, "-S", "-c", sys.argv[2]], stdout=writer, stderr=writer)
-    os.close(writer)
-    print(child.pid, flush=True)
-    await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
-
-
-def test_the_death_of_the_daemon_does_not_kill_the_worker(tmp_path: Path) -> None:
-    """A worker that writes after the daemon was killed gets no SIGPIPE; its pipe can be opened anew."""
-    done = tmp_path / "done"
-    worker = f"""
-import os, time
-os.write(1, b"before\\n")
-while os.getppid() == {{parent}}:
-    time.sleep(0.01)
-for number in range(100):
-    os.write(1, b"after %d\\n" % number)
-open({str(done)!r}, "w").close()
-time.sleep(300)
-"""
-    # The worker learns its parent from itself: the daemon's pid is not known before it is started.
-    code = "import os; P = os.getppid()\n" + worker.replace("{parent}", "P")
-    daemon = subprocess.Popen([sys.executable, "-c", DAEMON, str(tmp_path), code], stdout=subprocess.PIPE)
-    assert daemon.stdout is not None
-    pid = int(daemon.stdout.readline())
-    pidfd = os.pidfd_open(pid)
-    try:
-        eventually(lambda: text_of(tmp_path, "emails-0.log") == b"before\n")
-        daemon.kill()
-        daemon.wait()
-        eventually(done.exists)
-        reader = os.open(f"/proc/{pid}/fd/1", os.O_RDONLY | os.O_NONBLOCK)
-        left = os.read(reader, 65536)
-        os.close(reader)
-        assert left == b"".join(b"after %d\n" % number for number in range(100))
-    finally:
-        daemon.stdout.close()
-        daemon.kill()
-        daemon.wait()
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        os.close(pidfd)

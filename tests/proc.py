@@ -1,0 +1,39 @@
+"""What /proc says about a process: its descriptors, its children, the fields of its stat (proc(5)).
+
+A process that is gone raises FileNotFoundError or ProcessLookupError: whether that is a failure, only the
+test knows.
+"""
+
+import os
+from pathlib import Path
+
+
+def open_descriptors() -> set[int]:
+    """The descriptors of this very process, without the one by which the list was read."""
+    return {int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}
+
+
+def descriptor_count(pid: int) -> int:
+    """How many descriptors another process holds open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def descriptor_targets(pid: int) -> dict[int, str]:
+    """What each descriptor of a process stands for; one that is closed meanwhile is left out."""
+    targets: dict[int, str] = {}
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            targets[int(path.name)] = os.readlink(path)
+        except FileNotFoundError:
+            continue
+    return targets
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of the main thread of a process."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def stat_fields(pid: int) -> list[str]:
+    """The fields of its stat from the third on, the state: the second is a name that may hold anything."""
+    return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
