@@ -21,6 +21,8 @@ FILE_BYTES = 1024 * 1024
 DEPTH = 32
 """Levels of nesting; the manifest itself needs eight."""
 
+_TOO_DEEP = f"expected at most {DEPTH} levels of nesting, found more"
+
 UNFOLDED_COST = 4 * 1024 * 1024
 """What one file may become once its aliases are followed, in the unit of `Scalar.cost`.
 
@@ -85,7 +87,11 @@ def parse(text: str, file: str, problems: Problems) -> Node | None:
         mark = error.problem_mark or error.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file)
         what = printable(str(error.problem or error.context or "syntax error"), 200)
-        problems.add(place, "", f"expected YAML, found a syntax error: {what}")
+        if "nesting" in what:
+            # PyYAML from 6.0.4 on has a limit of its own, and looks ahead so far before we see anything.
+            problems.add(place, "", _TOO_DEEP)
+        else:
+            problems.add(place, "", f"expected YAML, found a syntax error: {what}")
         return None
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
@@ -231,7 +237,7 @@ class _Builder:
 
     def _deep(self, place: Place, levels: int) -> None:
         if len(self.stack) + levels > DEPTH:
-            self._reject(place, f"expected at most {DEPTH} levels of nesting, found more")
+            self._reject(place, _TOO_DEEP)
 
     def _reject(self, place: Place, message: str) -> NoReturn:
         self.problems.add(place, "", message)

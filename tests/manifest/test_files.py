@@ -61,7 +61,7 @@ BAD: dict[str, tuple[bytes, str]] = {
         b"pools: !!python/object:os.system [x]\n",
         'm.yaml:1:8: expected no tag, found "tag:yaml.org,2002:python/object:os.system"',
     ),
-    "deep": (b"[" * 100_000, "m.yaml:1:33: expected at most 32 levels of nesting, found more"),
+    "deep": (b"[" * 500, "m.yaml:1:33: expected at most 32 levels of nesting, found more"),
     "deep blocks": (
         b"".join(b" " * n + b"a:\n" for n in range(100)),
         "m.yaml:33:33: expected at most 32 levels of nesting, found more",
@@ -78,6 +78,15 @@ BAD: dict[str, tuple[bytes, str]] = {
         'm.yaml:1:10: expected a mapping to merge with "<<", found something else',
     ),
 }
+
+
+def test_a_file_that_is_nesting_alone_is_one_problem(tmp_path: Path) -> None:
+    """Wherever the first to lose patience is, the library or we: the same sentence, at once."""
+    path = tmp_path / "m.yaml"
+    path.write_bytes(b"[" * 100_000)
+    (problem,) = problems_of(path)
+    assert problem.startswith("m.yaml:1:")
+    assert problem.endswith(": expected at most 32 levels of nesting, found more")
 
 
 @pytest.mark.parametrize("case", BAD)
