@@ -96,7 +96,8 @@ def _http() -> Iterator[Row]:
     yield "time for a request to arrive", f"{limits.arrival_seconds:g} s", "`timeout`, closed"
     yield "time between requests of a connection", f"{limits.idle_seconds:g} s", "closed"
     yield "time for a client to read an answer", f"{limits.stall_seconds:g} s", "closed"
-    yield "connections of a listener", str(limits.connections), "closed at once"
+    beyond = "whoever keeps the daemon waiting longest makes way; closed at once where nobody does"
+    yield "connections of a listener", str(limits.connections), beyond
     yield "connections accepted in one turn", str(acceptor.ACCEPTS_PER_TURN), "the rest waits in the kernel"
     yield "requests that wait for a change", str(waiting.PLACES), "answered at once"
     yield "operations listed", str(reads.LISTED_OPERATIONS), "older ones by their id"

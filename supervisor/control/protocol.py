@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 
 from supervisor.control.identifiers import new_request_id
 from supervisor.control.peers import peer_of
+from supervisor.control.places import Places
 from supervisor.control.problems import MEDIA_TYPE, Problem
 
 _SLICE_BYTES = 4096
@@ -38,9 +39,10 @@ class Limits:
 class BoundedProtocol(HttpToolsProtocol):
     """A connection of the control plane."""
 
-    def __init__(self, config: Config, server_state: ServerState, limits: Limits) -> None:
+    def __init__(self, config: Config, server_state: ServerState, limits: Limits, places: Places) -> None:
         super().__init__(config, server_state, {}, asyncio.get_running_loop())
         self._limits = limits
+        self._places = places
         self._in_head = True
         self._serving = False
         self._fed = 0
@@ -55,9 +57,10 @@ class BoundedProtocol(HttpToolsProtocol):
     # ── the connection ───────────────────────────────────────────────────────────────────────────
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a connection, unless there are too many."""
+        """Take a connection, if there is a place for it."""
         stream = cast(asyncio.Transport, transport)
-        if len(self.connections) >= self._limits.connections:
+        # All of them are of this class; uvicorn has another one for websockets.
+        if not self._places.admit(cast(set[BoundedProtocol], self.connections), self.loop.time()):
             self.transport = stream
             self._deaf = True
             stream.abort()
@@ -75,6 +78,24 @@ class BoundedProtocol(HttpToolsProtocol):
         self._ended.set()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
+
+    @property
+    def waited_for_since(self) -> float | None:
+        """Since when this client keeps us waiting: for its request, its reading, or its next request."""
+        for timer, seconds in (
+            (self._arrival, self._limits.arrival_seconds),
+            (self._stall, self._limits.stall_seconds),
+            (self.timeout_keep_alive_task, self.timeout_keep_alive),
+        ):
+            if timer is not None:
+                return timer.when() - seconds
+        return None
+
+    def make_way(self) -> None:
+        """Give up the place at once; the transport reports its end with the next turn."""
+        self.connections.discard(self)
+        self._deaf = True
+        self.transport.abort()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio allows it
         """A client that has said its last still gets the answer to what it said."""

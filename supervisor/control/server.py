@@ -22,6 +22,7 @@ from supervisor.control.acceptor import Acceptor
 from supervisor.control.clock import WallClock
 from supervisor.control.listeners import ControlError, bind_tcp, bind_unix
 from supervisor.control.peers import Gatekeeper
+from supervisor.control.places import Places
 from supervisor.control.plane import History, Plane, Scrape, no_metrics
 from supervisor.control.port import EnginePort
 from supervisor.control.protocol import BoundedProtocol, Limits
@@ -144,10 +145,10 @@ class ControlServer:
         self._listeners.clear()
 
     def _serve(self, listener: socket.socket, name: str, *, reserve: bool = False) -> None:
-        state = ServerState()
+        state, places = ServerState(), Places(name, self._limits.connections)
 
         def protocol() -> BoundedProtocol:
-            return BoundedProtocol(self._config, state, self._limits)
+            return BoundedProtocol(self._config, state, self._limits, places)
 
         self._listeners.append(_Listener(Acceptor(listener, protocol, name, reserve=reserve), state))
 

@@ -190,27 +190,50 @@ async def test_an_idle_connection_is_closed_without_a_word() -> None:
         writer.close()
 
 
-async def test_too_many_connections_are_closed_at_once() -> None:
-    """The first 256 stay and are served; TCP connections take no place from the unix socket."""
+async def test_whoever_waits_longest_makes_way(caplog: pytest.LogCaptureFixture) -> None:
+    """With all places taken by silent clients a newcomer is served, and takes the place of the oldest."""
     limits = Limits(connections=20)
     async with plant(limits=limits) as one:
         kept = [await one.connect(tcp=True) for _ in range(20)]
         await async_eventually(lambda: connections(one) == 20)
-        for _ in range(5):
-            reader, writer = await one.connect(tcp=True)
-            with contextlib.suppress(ConnectionError):
-                assert await asyncio.wait_for(reader.read(), 60) == b""
-            writer.close()
+        for index in range(5):
+            async with one.tcp() as client:
+                assert (await client.get("/livez")).status_code == 200
+                assert connections(one) <= 20
+                with contextlib.suppress(ConnectionError):
+                    assert await asyncio.wait_for(kept[index][0].read(), 60) == b""
+            # The place of the one that has been served is free again, and is taken.
+            kept.append(await one.connect(tcp=True))
+            await async_eventually(lambda: connections(one) == 20)
         assert (await one.client.get("/v1/status")).status_code == 200
-        reader, writer = kept[-1]
+        reader, writer = kept[5]
         writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
-        kept[0][1].close()
         for _, one_writer in kept:
             one_writer.close()
         await async_eventually(lambda: connections(one) <= 1)
         async with one.tcp() as client:
             assert (await client.get("/livez")).status_code == 200
+    assert caplog.text.count("all 20 places on ") == 1
+
+
+async def test_who_is_being_answered_keeps_the_place(caplog: pytest.LogCaptureFixture) -> None:
+    """Clients that wait for a change are not sent away: with all places taken by them, others are."""
+    async with plant(limits=Limits(connections=3)) as one:
+        path = f"/v1/status?wait=30&after={one.engine.host.revision}"
+        kept = [await one.connect() for _ in range(3)]
+        for _, writer in kept:
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await async_eventually(lambda: one.engine.waiting == 3)
+        reader, writer = await one.connect()
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 60) == b""
+        writer.close()
+        await one.engine.all_running()
+        for reader, writer in kept:
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
+            writer.close()
+    assert "0 of them by clients that are slow" in caplog.text
 
 
 async def test_a_client_that_does_not_read_is_aborted() -> None:
