@@ -70,7 +70,7 @@ cov: setup ## Branch coverage; the bar is for what decides
 	$(BIN)/coverage run -m pytest -q tests/core
 	$(BIN)/coverage report --include 'supervisor/core/*' --fail-under 100
 
-bench: setup ## What an event costs, and how fast a killed worker is back
+bench: setup ## What an event costs, how fast a killed worker is back, and all of it beside others; half an hour
 	$(BIN)/python -m tests.benchmarks
 
 docs: setup ## Write the generated pages of docs/ again

@@ -1,0 +1,184 @@
+"""Pitboss beside other supervisors and a lower bound in C: `python -m tests.benchmarks.compare`.
+
+Which lives are lived, and in which order: round by round, every subject in each round, so that a noisy
+minute of the machine hits all alike. Prints tables of medians, and writes every sample as JSON.
+"""
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+
+from tests.benchmarks import install
+from tests.benchmarks.kin import adopt_orphans, use
+from tests.benchmarks.life import (
+    SETTLE_SECONDS,
+    Life,
+    idle,
+    life,
+    memory,
+    overshoot,
+    replacements,
+    rest,
+    start,
+    stop,
+)
+from tests.benchmarks.ours import Bound, Pitboss, built
+from tests.benchmarks.peers import PEERS
+from tests.benchmarks.report import Report
+from tests.benchmarks.subject import Subject
+
+SUBJECTS: tuple[type[Subject], ...] = (Bound, Pitboss, *PEERS)
+Turn = Callable[[Subject, int], dict[str, float]]
+
+
+def machine() -> dict[str, object]:
+    """What the numbers depend on."""
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        "unknown",
+    )
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load before": os.getloadavg(),
+    }
+
+
+def one_life(kills: int, settle: float) -> Turn:
+    """Start, kill some, stop."""
+
+    def turn(subject: Subject, instances: int) -> dict[str, float]:
+        with life(subject, instances, settle=settle) as one:
+            found = start(one)
+            if kills:
+                found["kill to replacement"] = median(replacements(one, kills))
+            else:
+                rest(settle)
+            return found | stop(one)
+
+    return turn
+
+
+def hung(subject: Subject, instances: int) -> dict[str, float]:
+    """Stop workers that do not end."""
+    with life(subject, instances, grace=1, hang=True, settle=0.1) as one:
+        return {"past the grace window": overshoot(one)}
+
+
+def rounds(report: Report, subjects: Iterable[Subject], sizes: dict[int, Turn], repetitions: int) -> None:
+    """A B C, A B C, … for each size. A subject that fails is reported, and left out of this size."""
+    for instances, turn in sizes.items():
+        failed: set[str] = set()
+        for number in range(repetitions):
+            for subject in subjects:
+                if instances > subject.most or subject.name in failed:
+                    continue
+                try:
+                    found = turn(subject, instances)
+                except Exception as error:  # noqa: BLE001 - whatever a peer does, the others are measured
+                    report.failures.append(f"{subject.name} with {instances}, round {number}: {error}")
+                    failed.add(subject.name)
+                    continue
+                for measure, value in found.items():
+                    report.add(measure, instances, subject.name, number, value)
+            report.write()
+            print(
+                f"{instances} instances, round {number + 1}: load {os.getloadavg()[0]:.1f}", file=sys.stderr
+            )
+
+
+def rest_together(
+    report: Report, subjects: Iterable[Subject], size: int, repetitions: int, seconds: float, settle: float
+) -> None:
+    """All at once, because they sleep: what they use meanwhile, and their memory."""
+    with ExitStack() as stack:
+        lives: list[Life] = []
+        for subject in subjects:
+            if size <= subject.most:
+                try:
+                    lives.append(stack.enter_context(life(subject, size)))
+                except Exception as error:  # noqa: BLE001 - as above
+                    report.failures.append(f"{subject.name} idle with {size}: {error}")
+        rest(settle)
+        for number in range(repetitions):
+            before = [use(one.supervisors()) for one in lives]
+            rest(seconds)
+            for one, used in zip(lives, before, strict=True):
+                for measure, value in (idle(one, used, seconds) | memory(one)).items():
+                    report.add(measure, size, one.subject.name, number, value)
+    report.write()
+    print(f"{size} instances, idle", file=sys.stderr)
+
+
+def choose(names: list[str]) -> tuple[list[Subject], dict[str, str]]:
+    """The subjects that can be measured here, the bound first; why the others cannot."""
+    found: list[Subject] = []
+    missing = {}
+    for kind in SUBJECTS:
+        subject = kind()
+        if names and subject.name not in names:
+            continue
+        reason = subject.missing()
+        if reason is None:
+            found.append(subject)
+        else:
+            missing[subject.name] = reason
+    return found, missing
+
+
+def main() -> int:
+    """Measure, print and write; 1 if a subject failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--smoke", action="store_true", help="three workers, one round, only the bound and us"
+    )
+    parser.add_argument("--only", nargs="*", default=[], help="these subjects")
+    parser.add_argument("--measures", nargs="*", default=["lives", "hung", "idle"], help="these measures")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sizes", type=int, nargs="*", default=[1, 100, 200, 500, 1000])
+    parser.add_argument("--json", type=Path, default=Path("build/bench.json"))
+    options = parser.parse_args()
+    if options.smoke:
+        options.only, options.rounds, options.sizes = ["bound", "pitboss"], 1, [3]
+    else:
+        install.main()
+    adopt_orphans()
+    subjects, missing = choose(options.only)
+    report = Report(
+        machine(),
+        {subject.name: subject.version() for subject in subjects},
+        missing,
+        {subject.name: subject.remark for subject in subjects if subject.remark},
+        options.json,
+        str(built("worker", "-static")),
+    )
+    settle = 0.1 if options.smoke else SETTLE_SECONDS
+    kills = {1: 3, 3: 3, 200: 10, 1000: 10}
+    if "lives" in options.measures:
+        sizes = {size: one_life(kills.get(size, 0), settle) for size in options.sizes}
+        rounds(report, subjects, sizes, options.rounds)
+    if "hung" in options.measures:
+        rounds(report, subjects, {3 if options.smoke else 100: hung}, options.rounds)
+    seconds = 0.5 if options.smoke else 20.0
+    if "idle" in options.measures:
+        for size in (0, 3) if options.smoke else (0, 200, 1000):
+            rest_together(report, subjects, size, options.rounds, seconds, 2 * settle)
+    report.machine["load after"] = os.getloadavg()
+    report.write()
+    print(report.tables())
+    return 1 if report.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""The processes of one subject, as /proc shows them: who descends from whom, and what they use.
+
+Ends only what descends from this process, and by pidfd.
+"""
+
+import ctypes
+import os
+import select
+import signal
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends, so that none gets away."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "cannot become a subreaper")
+
+
+def _stat(pid: int) -> tuple[int, str] | None:
+    """Parent and state; None if there is no such process any more."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return int(fields[1]), fields[0]
+
+
+def descendants(root: int) -> set[int]:
+    """Every living process below this one, zombies left out."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and (known := _stat(int(entry))) is not None and known[1] not in "ZX":
+            children.setdefault(known[0], []).append(int(entry))
+    found: set[int] = set()
+    todo = [root]
+    while todo:
+        for child in children.get(todo.pop(), []):
+            if child not in found:
+                found.add(child)
+                todo.append(child)
+    return found
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a set of processes has used so far: CPU seconds, and how often they went to sleep."""
+
+    cpu_seconds: float
+    sleeps: int
+
+
+def use(pids: Iterable[int]) -> Use:
+    """Summed over all their threads. A sleep (voluntary context switch) ends with a wake-up."""
+    nanoseconds = sleeps = 0
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            nanoseconds += int((task / "schedstat").read_text().split()[0])
+            for line in (task / "status").read_text().splitlines():
+                if line.startswith("voluntary_ctxt_switches"):
+                    sleeps += int(line.split()[1])
+    return Use(nanoseconds / 1e9, sleeps)
+
+
+def memory_mib(pids: Iterable[int]) -> tuple[float, float]:
+    """Resident and proportional set size in MiB, summed."""
+    rss = pss = 0
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Rss:"):
+                rss += int(line.split()[1])
+            elif line.startswith("Pss:"):
+                pss += int(line.split()[1])
+    return rss / 1024, pss / 1024
+
+
+class Watch:
+    """Sees processes end, and knows when each did."""
+
+    def __init__(self) -> None:
+        self._pidfds: dict[int, int] = {}
+        self._epoll = select.epoll()
+        self.ended: dict[int, float] = {}
+
+    def add(self, pids: Iterable[int]) -> None:
+        """Watch these too."""
+        for pid in pids:
+            if pid in self._pidfds.values():
+                continue
+            try:
+                pidfd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                continue
+            self._pidfds[pidfd] = pid
+            self._epoll.register(pidfd, select.EPOLLIN | select.EPOLLONESHOT)
+
+    def kill(self, pid: int) -> float:
+        """SIGKILL one that is watched; the time before (CLOCK_MONOTONIC)."""
+        pidfd = next(key for key, value in self._pidfds.items() if value == pid)
+        before = time.monotonic()
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        return before
+
+    def wait(self, within: float) -> bool:
+        """Whether all have ended in time."""
+        until = time.monotonic() + within
+        while len(self.ended) < len(self._pidfds):
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            found = self._epoll.poll(left, 64)
+            now = time.monotonic()
+            for pidfd, _ in found:
+                self.ended[self._pidfds[pidfd]] = now
+        return True
+
+    def close(self) -> None:
+        """Watch no more; what still lives stays alive."""
+        self._epoll.close()
+        for pidfd in self._pidfds:
+            os.close(pidfd)
+        self._pidfds.clear()
+
+
+def sweep(spared: Iterable[int]) -> None:
+    """End every process that is left below this one, but for these and what is below them."""
+    kept = set(spared)
+    kept |= {pid for root in kept for pid in descendants(root)}
+    while left := descendants(os.getpid()) - kept:
+        for pid in left:
+            try:
+                pidfd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                continue
+            # The number may be a stranger's by now, but the descriptor's process never changes.
+            if pid in descendants(os.getpid()):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+        _reap()
+    _reap()
+
+
+def _reap() -> None:
+    """Collect the orphans that came to us."""
+    while True:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                return
+        except ChildProcessError:
+            return

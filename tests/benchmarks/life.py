@@ -1,0 +1,167 @@
+"""One life of a supervisor with N workers, and what is measured in it.
+
+Every number is of the same kind for every subject: what a worker's own clock or the kernel's news of
+its end says. Nothing here knows which supervisor it is.
+"""
+
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.benchmarks.kin import Use, Watch, descendants, memory_mib, sweep, use
+from tests.benchmarks.ours import built
+from tests.benchmarks.records import Record, Records
+from tests.benchmarks.subject import Job, Subject
+
+START_WITHIN = 60.0
+REPLACE_WITHIN = 15.0
+END_WITHIN = 45.0
+SETTLE_SECONDS = 1.1
+"""s6 and runit restart a worker at once only if it has been up for a second."""
+
+
+_living: set[int] = set()
+
+
+class LifeError(Exception):
+    """A supervisor did not do what every supervisor does; the message says what, and its last output."""
+
+
+def rest(seconds: float) -> None:
+    """Let time pass that is part of what is measured."""
+    threading.Event().wait(seconds)
+
+
+@dataclass
+class Life:
+    """A supervisor that runs, its workers' records, and the pids of the living ones."""
+
+    subject: Subject
+    job: Job
+    records: Records
+    process: subprocess.Popen[bytes]
+    launched: float
+    settle_seconds: float
+    workers: list[int] = field(default_factory=list)
+    began: list[Record] = field(default_factory=list)
+
+    def wait_started(self) -> None:
+        """Wait until all workers have begun."""
+        self.began = self.records.take(self.job.instances, START_WITHIN)
+        self.workers = [record.pid for record in self.began]
+
+    def supervisors(self) -> set[int]:
+        """The process that was started and all below it that are not workers."""
+        return {self.process.pid, *descendants(self.process.pid)} - set(self.workers)
+
+
+@contextmanager
+def life(
+    subject: Subject, instances: int, *, grace: int = 10, hang: bool = False, settle: float = SETTLE_SECONDS
+) -> Iterator[Life]:
+    """Start it, wait for its workers, and leave nothing of it behind."""
+    with tempfile.TemporaryDirectory(prefix="b-", dir="/tmp", ignore_cleanup_errors=True) as name:
+        records = Records(Path(name) / "fifo")
+        directory = Path(name) / "d"
+        directory.mkdir()
+        words = ("hang",) if hang else ()
+        command = (str(built("worker", "-static")), str(records.path), *words)
+        job = Job(directory, command, instances, grace)
+        supervisor = subject.configure(job)
+        launched = time.monotonic()
+        one = Life(subject, job, records, subject.start(job, supervisor), launched, settle)
+        _living.add(one.process.pid)
+        try:
+            one.wait_started()
+            yield one
+        except Exception as error:
+            output = (directory / "output").read_text(errors="replace").splitlines()
+            raise LifeError(f"{type(error).__name__}: {error}; its last words: {output[-3:]}") from error
+        finally:
+            if one.process.poll() is None:
+                one.process.kill()
+            one.process.wait()
+            _living.discard(one.process.pid)
+            sweep(_living)
+            records.close()
+
+
+def start(one: Life) -> dict[str, float]:
+    """Milliseconds until the last worker had begun: since the launch, and since the first began."""
+    times = [record.seconds for record in one.began]
+    return {
+        "start": (max(times) - one.launched) * 1000,
+        "start, first to last": (max(times) - min(times)) * 1000,
+    }
+
+
+def replacements(one: Life, kills: int) -> list[float]:
+    """Kill workers one after the other; milliseconds from each SIGKILL to its replacement's begin."""
+    rest(one.settle_seconds)
+    found = []
+    watch = Watch()
+    watch.add(one.workers)
+    pause = one.subject.pause_seconds if one.job.instances >= kills else one.settle_seconds
+    for count in range(kills):
+        place = count * 7 % one.job.instances
+        before = watch.kill(one.workers[place])
+        record = one.records.take(1, REPLACE_WITHIN)[0]
+        found.append((record.seconds - before) * 1000)
+        one.workers[place] = record.pid
+        watch.add([record.pid])
+        rest(pause)
+    watch.close()
+    return found
+
+
+def stop(one: Life) -> dict[str, float]:
+    """Milliseconds from the wish until the last worker, and until everything, has ended."""
+    watch = Watch()
+    workers = set(one.workers)
+    watch.add({*one.workers, *one.supervisors()})
+    before = time.monotonic()
+    one.subject.stop(one.process, one.job)
+    if not watch.wait(END_WITHIN):
+        raise TimeoutError(f"{one.subject.name} has not ended after {END_WITHIN:g} s")
+    ended = watch.ended
+    watch.close()
+    last_worker = max((at for pid, at in ended.items() if pid in workers), default=before)
+    return {"stop": (max(ended.values()) - before) * 1000, "stop, workers": (last_worker - before) * 1000}
+
+
+def overshoot(one: Life) -> float:
+    """Stop workers that do not end; milliseconds past its grace window that the last of them lived."""
+    rest(one.settle_seconds)
+    watch = Watch()
+    watch.add(one.workers)
+    one.subject.stop(one.process, one.job)
+    if not watch.wait(END_WITHIN):
+        raise TimeoutError(f"{one.subject.name} has not killed its hung workers after {END_WITHIN:g} s")
+    told = {record.pid: record.seconds for record in one.records.waiting() if record.kind == "T"}
+    ended = watch.ended
+    watch.close()
+    untold = sum(pid not in told for pid in ended)
+    if untold:
+        raise ValueError(f"{one.subject.name} killed {untold} workers that it had not told to end")
+    # The first SIGTERM counts: some say it twice.
+    return max(ended[pid] - told[pid] - one.job.grace_seconds for pid in ended) * 1000
+
+
+def memory(one: Life) -> dict[str, float]:
+    """MiB of all its processes that are not workers."""
+    rss, pss = memory_mib(one.supervisors())
+    return {"RSS": rss, "PSS": pss}
+
+
+def idle(one: Life, before: Use, seconds: float) -> dict[str, float]:
+    """Since `before`: CPU seconds a minute, and wake-ups a second."""
+    now = use(one.supervisors())
+    return {
+        "idle CPU": (now.cpu_seconds - before.cpu_seconds) / seconds * 60,
+        "idle wake-ups": (now.sleeps - before.sleeps) / seconds,
+    }

@@ -1,0 +1,72 @@
+"""Pitboss and the lower bound as subjects of a comparison."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from tests.benchmarks.subject import Job, Subject, said
+
+HERE = Path(__file__).resolve().parent
+PITBOSSD = Path(sys.executable).parent / "pitbossd"
+
+_programs = tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp", ignore_cleanup_errors=True)
+
+
+@cache
+def built(name: str, *options: str) -> Path:
+    """A C program of this folder, compiled once for the life of this process."""
+    program = Path(_programs.name) / name
+    subprocess.run(["gcc", "-O2", *options, "-o", str(program), str(HERE / f"{name}.c")], check=True)
+    return program
+
+
+class Bound(Subject):
+    """The least that can be done; see bound.c."""
+
+    name = "bound"
+    remark = "no configuration, log, output, API, backoff: the least that can be done"
+
+    def missing(self) -> str | None:
+        return None if shutil.which("gcc") else "there is no gcc"
+
+    def version(self) -> str:
+        return said("gcc", "--version") and said("gcc", "-dumpfullversion")
+
+    def configure(self, job: Job) -> list[str]:
+        return [str(built("bound")), str(job.instances), str(job.grace_seconds * 1000), *job.command]
+
+
+class Pitboss(Subject):
+    """Ours: the whole daemon, with journal, output to files, and its control plane on a unix socket."""
+
+    name = "pitboss"
+
+    def missing(self) -> str | None:
+        return None if PITBOSSD.exists() else f"there is no {PITBOSSD}"
+
+    def version(self) -> str:
+        return said(str(PITBOSSD), "--version").rpartition(" ")[2]
+
+    def configure(self, job: Job) -> list[str]:
+        pool = {
+            "command": list(job.command),
+            "instances": job.instances,
+            "startup": {"min_uptime": 0},
+            "restart": {"backoff": {"initial": "0s", "max": "1s"}},
+            "stop": {"stages": [{"signal": "SIGTERM", "target": "main", "grace": job.grace_seconds}]},
+        }
+        manifest = {
+            "version": 1,
+            "name": "bench",
+            "state_directory": str(job.directory / "state"),
+            "runtime_directory": str(job.directory / "run"),
+            "pools": {"pool": pool},
+        }
+        path = job.directory / "pitboss.yaml"
+        path.write_text(yaml.safe_dump(manifest, sort_keys=False))
+        return [str(PITBOSSD), "run", str(path)]

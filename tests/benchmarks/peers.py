@@ -1,0 +1,200 @@
+"""The supervisors that pitboss is measured against, each configured as its manual says.
+
+Where they are: `install.py` puts them into a cache directory, nothing is installed on the machine.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from tests.benchmarks.install import CACHE
+from tests.benchmarks.subject import Job, Subject, said
+
+
+class Supervisord(Subject):
+    """One program with `numprocs`; its output goes to files, as by default."""
+
+    name = "supervisord"
+    _bin = CACHE / "supervisord" / "bin"
+
+    def missing(self) -> str | None:
+        return None if (self._bin / "supervisord").exists() else "pip could not install it"
+
+    def version(self) -> str:
+        return said(str(self._bin / "supervisord"), "--version")
+
+    def configure(self, job: Job) -> list[str]:
+        lines = [
+            "[supervisord]",
+            f"logfile={job.directory}/supervisord.log",
+            f"pidfile={job.directory}/supervisord.pid",
+            f"childlogdir={job.directory}",
+            "nodaemon=true",
+            "user=root" if os.geteuid() == 0 else "",
+            # It needs five descriptors for each process, and refuses to start with too few.
+            f"minfds={1024 + 6 * job.instances}",
+            "[unix_http_server]",
+            f"file={job.directory}/s.sock",
+            "[rpcinterface:supervisor]",
+            "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface",
+        ]
+        if job.instances:
+            lines += [
+                "[program:pool]",
+                f"command={shlex.join(job.command)}",
+                f"numprocs={job.instances}",
+                "process_name=%(program_name)s_%(process_num)04d",
+                "autorestart=true",
+                "startsecs=0",
+                f"stopwaitsecs={job.grace_seconds}",
+            ]
+        path = job.directory / "supervisord.conf"
+        path.write_text("\n".join(lines) + "\n")
+        return [str(self._bin / "supervisord"), "-c", str(path)]
+
+
+class Circus(Subject):
+    """One watcher; it finds out about an end by looking, so it looks ten times a second."""
+
+    name = "circus"
+    remark = "check_delay = 0.1 (default 5): it polls, and this is its delay before a restart"
+    _bin = CACHE / "circus" / "bin"
+
+    def missing(self) -> str | None:
+        return None if (self._bin / "circusd").exists() else "pip could not install it"
+
+    def version(self) -> str:
+        return said(str(self._bin / "circusd"), "--version")
+
+    def configure(self, job: Job) -> list[str]:
+        lines = [
+            "[circus]",
+            f"endpoint = ipc://{job.directory}/endpoint",
+            f"pubsub_endpoint = ipc://{job.directory}/pubsub",
+            "check_delay = 0.1",
+        ]
+        if job.instances:
+            lines += [
+                "[watcher:pool]",
+                f"cmd = {job.command[0]}",
+                f"args = {shlex.join(job.command[1:])}",
+                f"numprocesses = {job.instances}",
+                "warmup_delay = 0",
+                "max_retry = -1",
+                f"graceful_timeout = {job.grace_seconds}",
+            ]
+        path = job.directory / "circus.ini"
+        path.write_text("\n".join(lines) + "\n")
+        return [str(self._bin / "circusd"), str(path)]
+
+
+def _services(job: Job) -> list[Path]:
+    """A directory for each instance, with the script that their manuals show."""
+    parent = job.directory / "services"
+    parent.mkdir()
+    found = []
+    for index in range(job.instances):
+        service = parent / f"pool-{index:04d}"
+        service.mkdir()
+        (service / "run").write_text(f"#!/bin/sh\nexec {shlex.join(job.command)}\n")
+        (service / "run").chmod(0o755)
+        found.append(service)
+    return found
+
+
+def _debian_version(package: str) -> str:
+    return said("dpkg-query", "--show", "--showformat", "${Version}", package)
+
+
+class S6(Subject):
+    """A service directory for each instance, with a `run` of two lines for the shell."""
+
+    name = "s6"
+    remark = "one small process beside each worker"
+
+    def missing(self) -> str | None:
+        return None if shutil.which("s6-svscan") else "not on this machine (apt-get install s6)"
+
+    def version(self) -> str:
+        return _debian_version("s6")
+
+    def configure(self, job: Job) -> list[str]:
+        for service in _services(job):
+            # In milliseconds; without this file SIGKILL never comes.
+            (service / "timeout-kill").write_text(f"{job.grace_seconds * 1000}\n")
+        # By default it takes no more than 500.
+        return ["s6-svscan", "-c", str(job.instances + 10), str(job.directory / "services")]
+
+
+class Runit(Subject):
+    """As s6; a grace window is the business of who stops it, so `sv` does."""
+
+    name = "runit"
+    remark = "one small process beside each worker; ended by HUP to runsvdir and `sv force-shutdown`"
+
+    def missing(self) -> str | None:
+        return None if shutil.which("runsvdir") else "not on this machine (apt-get install runit)"
+
+    def version(self) -> str:
+        return _debian_version("runit")
+
+    def configure(self, job: Job) -> list[str]:
+        _services(job)
+        return ["runsvdir", "-P", str(job.directory / "services")]
+
+    def stop(self, process: subprocess.Popen[bytes], job: Job) -> None:
+        # runsvdir passes SIGTERM on to each runsv, and that to its worker; only sv knows of a window.
+        process.send_signal(signal.SIGHUP)
+        services = [str(path) for path in sorted((job.directory / "services").iterdir())]
+        if services:
+            with (job.directory / "stop").open("wb") as output:
+                command = ["sv", "-w", str(job.grace_seconds), "force-shutdown", *services]
+                subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+
+
+class Pm2(Subject):
+    """Fork mode without an interpreter, as for any program that is not JavaScript."""
+
+    name = "pm2"
+    most = 200
+    remark = "PM2_KILL_SIGNAL=SIGTERM (default SIGINT); not measured above 200: a start of 1000 takes minutes"
+    _bin = CACHE / "pm2/node_modules/.bin/pm2-runtime"
+
+    def missing(self) -> str | None:
+        return None if self._bin.exists() else "npm could not install it"
+
+    def version(self) -> str:
+        package = CACHE / "pm2/node_modules/pm2/package.json"
+        return str(json.loads(package.read_text())["version"])
+
+    def configure(self, job: Job) -> list[str]:
+        apps = [
+            {
+                "name": "pool",
+                "script": job.command[0],
+                "args": list(job.command[1:]),
+                "interpreter": "none",
+                "exec_mode": "fork",
+                "instances": job.instances,
+                "autorestart": True,
+                "restart_delay": 0,
+                "max_restarts": 1_000_000_000,
+                "kill_timeout": job.grace_seconds * 1000,
+                "pmx": False,
+                "vizion": False,
+                "treekill": False,
+            }
+        ]
+        path = job.directory / "ecosystem.config.json"
+        path.write_text(json.dumps({"apps": apps if job.instances else []}))
+        return [str(self._bin), "start", str(path), "--no-auto-exit"]
+
+    def environment(self) -> dict[str, str]:
+        return {"PM2_KILL_SIGNAL": "SIGTERM"}
+
+
+PEERS: tuple[type[Subject], ...] = (S6, Runit, Supervisord, Circus, Pm2)

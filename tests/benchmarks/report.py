@@ -1,0 +1,59 @@
+"""The numbers of a comparison: kept as samples, shown as medians and their ratios to the bound."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+UNITS = {"RSS": "MiB", "PSS": "MiB", "idle CPU": "s/min", "idle wake-ups": "/s"}
+
+
+@dataclass
+class Report:
+    """Samples by measure, size and subject; each sample knows its round, so that ratios stay inside one."""
+
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    missing: dict[str, str]
+    remarks: dict[str, str]
+    path: Path
+    workers: str = ""
+    failures: list[str] = field(default_factory=list)
+    samples: dict[str, dict[str, dict[str, dict[str, float]]]] = field(default_factory=dict)
+
+    def add(self, measure: str, instances: int, subject: str, turn: int, value: float) -> None:
+        """One sample: the value of one round."""
+        sizes = self.samples.setdefault(measure, {}).setdefault(str(instances), {})
+        sizes.setdefault(subject, {})[str(turn)] = value
+
+    def ratio(self, measure: str, size: str, subject: str) -> float | None:
+        """The median over the rounds of this subject to the bound in the same round."""
+        subjects = self.samples[measure][size]
+        bound = subjects.get("bound", {})
+        both = [value / bound[turn] for turn, value in subjects[subject].items() if bound.get(turn)]
+        return median(both) if both else None
+
+    def write(self) -> None:
+        """What there is so far, as JSON."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps(asdict(self) | {"path": None}, indent=1) + "\n")
+
+    def tables(self) -> str:
+        """As Markdown: for each measure a row for each size, a column for each subject."""
+        names = list(self.versions)
+        lines: list[str] = []
+        for measure, sizes in self.samples.items():
+            unit = UNITS.get(measure, "ms")
+            lines += ["", f"| {measure} [{unit}] | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+            for size, subjects in sizes.items():
+                cells = [self._cell(measure, size, name) if name in subjects else "–" for name in names]
+                lines.append(f"| {size} | {' | '.join(cells)} |")
+        lines += ["", *(f"{name}: not measured, {why}" for name, why in self.missing.items())]
+        return "\n".join([*lines, *self.failures])
+
+    def _cell(self, measure: str, size: str, name: str) -> str:
+        value = median(self.samples[measure][size][name].values())
+        ratio = None if name == "bound" or measure in UNITS else self.ratio(measure, size, name)
+        digits = 3 if measure == "idle CPU" else 2 if value < 10 else 1 if value < 100 else 0
+        return f"{value:.{digits}f}" + ("" if ratio is None else f" (×{ratio:.2f})")

@@ -1,0 +1,74 @@
+"""What a comparison needs to know about a supervisor: how it is configured, started, stopped.
+
+A subject decides nothing about measuring; it only speaks its supervisor's language. All of them keep N
+copies of one program, restart without a delay, and give a worker the same grace window.
+"""
+
+import os
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked of every subject alike.
+
+    `command` is the worker with its arguments; `directory` is the subject's own, empty at first.
+    """
+
+    directory: Path
+    command: tuple[str, ...]
+    instances: int
+    grace_seconds: int = 10
+
+
+class Subject:
+    """A supervisor; each kind says what differs."""
+
+    name = ""
+    most = 1000
+    """With more instances it is not measured; a smaller number has its reason in the class."""
+    pause_seconds = 0.02
+    """How long after a replacement the next worker is killed."""
+    remark = ""
+
+    def missing(self) -> str | None:
+        """Why it cannot be measured here; None if it can."""
+        raise NotImplementedError
+
+    def version(self) -> str:
+        """As it says itself."""
+        raise NotImplementedError
+
+    def configure(self, job: Job) -> list[str]:
+        """Write the configuration; the command that runs the supervisor in the foreground."""
+        raise NotImplementedError
+
+    def environment(self) -> dict[str, str]:
+        """What its environment has more than that of the others."""
+        return {}
+
+    def start(self, job: Job, command: list[str]) -> subprocess.Popen[bytes]:
+        """Run what `configure` returned."""
+        with (job.directory / "output").open("wb") as output:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=job.directory,
+                env={"PATH": os.defpath, "HOME": str(job.directory), **self.environment()},
+                start_new_session=True,
+            )
+
+    def stop(self, process: subprocess.Popen[bytes], job: Job) -> None:
+        """Ask it to stop everything, and return at once."""
+        process.send_signal(signal.SIGTERM)
+
+
+def said(*command: str, env: dict[str, str] | None = None) -> str:
+    """The last line of what a command prints."""
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    return (done.stdout or done.stderr).strip().splitlines()[-1]

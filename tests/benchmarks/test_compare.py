@@ -1,0 +1,79 @@
+"""The comparison still runs: three workers, one round, the bound and us. No number is judged here."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.report import Report
+
+ROOT = Path(__file__).resolve().parents[2]
+LIVES = {"start", "start, first to last", "kill to replacement", "stop", "stop, workers"}
+RESTING = {"idle CPU", "idle wake-ups", "RSS", "PSS"}
+
+
+@pytest.mark.skipif(
+    not shutil.which("gcc") and not os.environ.get("CI"), reason="gcc builds bound and worker"
+)
+def test_a_small_comparison_fills_every_table(tmp_path: Path) -> None:
+    """Every measure has a sample of both subjects, nothing failed, and no process is left."""
+    path = tmp_path / "bench.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.compare", "--smoke", "--json", str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(path.read_text())
+    assert set(document["samples"]) == LIVES | RESTING | {"past the grace window"}
+    for measure, sizes in document["samples"].items():
+        for size, subjects in sizes.items():
+            assert set(subjects) == {"bound", "pitboss"}, (measure, size)
+    assert document["failures"] == []
+    assert document["samples"]["kill to replacement"]["3"]["pitboss"]["0"] > 0
+    left = [entry for entry in os.listdir("/proc") if entry.isdigit() and _runs(entry, document["workers"])]
+    assert left == []
+
+
+def _runs(pid: str, program: str) -> bool:
+    """Whether this process is a worker of that comparison."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)") == program
+    except OSError:
+        return False
+
+
+def report() -> Report:
+    """An empty one of two subjects."""
+    return Report(
+        machine={},
+        versions={"bound": "1", "pitboss": "2"},
+        missing={"pm2": "no npm"},
+        remarks={},
+        path=Path("x"),
+    )
+
+
+def test_a_ratio_is_that_of_one_round() -> None:
+    """A slow round of the machine slows both; the median is taken of the ratios, not of the values."""
+    one = report()
+    for turn, (bound, ours) in enumerate(((1.0, 2.0), (10.0, 20.0), (2.0, 4.0))):
+        one.add("stop", 3, "bound", turn, bound)
+        one.add("stop", 3, "pitboss", turn, ours)
+    assert one.ratio("stop", "3", "pitboss") == pytest.approx(2.0)
+    assert "| 3 | 2.00 | 4.00 (×2.00) |" in one.tables()
+
+
+def test_who_is_not_measured_is_named() -> None:
+    """A supervisor that is not there, and one that failed, are in the report with the reason."""
+    one = report()
+    one.failures.append("circus with 1000, round 0: 3 of 1000 within 60 s")
+    assert "pm2: not measured, no npm" in one.tables()
+    assert "circus with 1000" in one.tables()
