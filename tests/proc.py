@@ -34,6 +34,14 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process exists and has not ended: a zombie has."""
+    try:
+        return stat_fields(pid)[0] not in {"Z", "X"}
+    except OSError:
+        return False
+
+
 def stat_fields(pid: int) -> list[str]:
     """The fields of its stat from the third on, the state: the second is a name that may hold anything."""
     return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from tests.e2e.daemon import Daemon
+from tests.proc import descriptor_count, stat_fields
 from tests.waiting import eventually
 
 INSTANCES = 200
@@ -52,7 +53,7 @@ def build(directory: Path) -> Path:
 
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = stat_fields(pid)
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
@@ -101,7 +102,7 @@ def main() -> int:
             threading.Event().wait(IDLE_SECONDS)
             used = (cpu_seconds(daemon.pid) - before) / IDLE_SECONDS * 60
             print(f"idle CPU with {INSTANCES} workers: {used:.3f} s a minute")
-            descriptors = len(os.listdir(f"/proc/{daemon.pid}/fd"))
+            descriptors = descriptor_count(daemon.pid)
             print(f"descriptors: {descriptors} ({(descriptors - 20) / INSTANCES:.2f} an instance)")
             measure(daemon, begins, "idle")
             until = threading.Event()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos.record import Deed, Line, parse
+from tests.proc import children_of, descriptor_count, stat_fields
 
 PAUSE_MILLISECONDS = 20
 SAMPLE_SECONDS = 0.5
@@ -46,8 +47,7 @@ class Living:
 
 def _started(pid: int) -> float:
     """When the kernel began a process, seconds since boot."""
-    stat = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    return int(stat[19]) / os.sysconf("SC_CLK_TCK")
+    return int(stat_fields(pid)[19]) / os.sysconf("SC_CLK_TCK")
 
 
 class Watch:
@@ -161,10 +161,9 @@ class Watch:
             return
         now = time.monotonic()
         try:
-            children = Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()
-            zombies = {int(pid) for pid in children if _is_zombie(pid)}
+            zombies = {pid for pid in children_of(daemon) if _is_zombie(pid)}
             pages = int(Path(f"/proc/{daemon}/statm").read_text().split()[1])
-            descriptors = len(os.listdir(f"/proc/{daemon}/fd"))
+            descriptors = descriptor_count(daemon)
             waited = int(Path(f"/proc/{daemon}/schedstat").read_text().split()[1]) / 1e9
         except OSError:
             return
@@ -181,9 +180,9 @@ class Watch:
         self._waited, self._looked = waited, now
 
 
-def _is_zombie(pid: str) -> bool:
+def _is_zombie(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
+        return stat_fields(pid)[0] == "Z"
     except OSError:
         return False
 

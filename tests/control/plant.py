@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 import shutil
-import socket
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -192,10 +191,3 @@ def problem(response: httpx.Response) -> dict[str, Any]:
 def statuses(answer: bytes) -> list[int]:
     """The status codes of the answers in a byte stream, as far as status lines tell."""
     return [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
-
-
-def free_port() -> int:
-    """A port that nobody listens on right now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])

@@ -16,7 +16,8 @@ import pytest
 
 from supervisor.control.listeners import ControlError, bind_tcp, bind_unix
 from supervisor.control.server import ControlServer
-from tests.control.plant import StubEngine, free_port, plan, plant
+from tests.control.plant import StubEngine, plan, plant
+from tests.ports import free_port
 from tests.waiting import async_eventually
 
 

@@ -227,12 +227,3 @@ class Daemon:
                 self.process.kill()
                 self.process.wait(30)
         shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process exists and is not a zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}

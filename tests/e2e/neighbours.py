@@ -7,13 +7,13 @@ numbered lines of which none may be missing.
 import os
 import re
 import signal
-import socket
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.commands import FAST_BACKOFF, pool, script
 from tests.e2e.daemon import Daemon
 from tests.e2e.scrape import metric
+from tests.ports import free_port
 from tests.waiting import eventually
 
 QUIET = (
@@ -46,13 +46,6 @@ TELLER = (
     "    os.write(1, b'line %d of %s\\n' % (n, os.environb[b'PITBOSS_GENERATION']))\n"
     "    threading.Event().wait(0.005)\n"
 )
-
-
-def free_port() -> int:
-    """A port that nobody listens on right now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def victim(**more: Any) -> dict[str, Any]:
@@ -111,11 +104,6 @@ def assert_unharmed(one: Daemon) -> None:
     assert metric(one, 'pitboss_log_dropped_total{pool="teller"}') == 0
     assert metric(one, "pitboss_core_faults_total") == 0
     assert "Traceback" not in one.log(), one.log()[-6000:]
-
-
-def descriptors(pid: int) -> int:
-    """How many descriptors a process holds."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def memory_bytes(pid: int) -> int:

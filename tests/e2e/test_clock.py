@@ -9,8 +9,9 @@ import pytest
 
 from tests.e2e.clock import LIBRARIES, Clock
 from tests.e2e.commands import pool, script, worker
-from tests.e2e.daemon import Daemon, alive
+from tests.e2e.daemon import Daemon
 from tests.e2e.record import Record
+from tests.proc import is_alive
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -151,5 +152,5 @@ def test_no_stop_sticks_and_no_window_closes_early(daemon: Make, tmp_path: Path,
     eventually(lambda: one.instance("last/0")["stage"])
     clock.step(seconds)
     assert one.wait_end() == 0
-    assert not any(alive(pid) for pid in pids if pid)
+    assert not any(is_alive(pid) for pid in pids if pid)
     assert record.first("SIGTERM", "db") >= record.last("end", "web")

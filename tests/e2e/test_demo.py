@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port, free_ports_in_a_row
 from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +29,8 @@ class Demo:
         self.directory = directory
         self.configs = directory / "configs"
         self.socket = directory / "run" / "control.sock"
-        self.ports = free_ports()
+        first = free_ports_in_a_row(2)
+        self.ports = (first, first + 1, free_port())
         shutil.copytree(ROOT / "configs" / "demo", self.configs / "demo")
         text = (ROOT / "configs" / "demo.yaml").read_text(encoding="utf-8")
         for old, new in (
@@ -99,25 +100,6 @@ class Demo:
         self.log.close()
         print((self.directory / "log").read_text(errors="replace")[-5000:])
         shutil.rmtree(self.directory)
-
-
-def free_ports() -> tuple[int, int, int]:
-    """Three free ports, of which the second follows the first."""
-    for _ in range(100):
-        held = [socket.socket() for _ in range(3)]
-        try:
-            held[0].bind(("127.0.0.1", 0))
-            first = held[0].getsockname()[1]
-            held[1].bind(("127.0.0.1", first + 1))
-            held[2].bind(("127.0.0.1", 0))
-        except OSError:
-            continue
-        else:
-            return first, first + 1, held[2].getsockname()[1]
-        finally:
-            for one in held:
-                one.close()
-    raise AssertionError("no three free ports")
 
 
 @pytest.fixture

@@ -5,10 +5,8 @@ import json
 import os
 import pwd
 import re
-import socket
 import subprocess
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +15,8 @@ import pytest
 from supervisor.cli.pitbossd import DEFAULT_MANIFEST
 from tests.e2e.commands import pool, script, worker
 from tests.e2e.daemon import BIN, Daemon, public_python
+from tests.ports import free_port
+from tests.proc import descriptor_targets
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -30,10 +30,8 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 def network_sockets(pid: int) -> dict[str, str]:
     """The sockets of a process that a network can reach: inode and local address, as the kernel writes it."""
     held: set[str] = set()
-    for path in Path(f"/proc/{pid}/fd").iterdir():
-        # One may be closed since the directory was read.
-        with suppress(FileNotFoundError):
-            held.update(re.findall(r"^socket:\[(\d+)\]$", os.readlink(path)))
+    for target in descriptor_targets(pid).values():
+        held.update(re.findall(r"^socket:\[(\d+)\]$", target))
     found = {}
     for protocol in PROTOCOLS:
         table = Path(f"/proc/{pid}/net/{protocol}")
@@ -43,14 +41,6 @@ def network_sockets(pid: int) -> dict[str, str]:
             if inode in held:
                 found[inode] = address
     return found
-
-
-def free_port() -> int:
-    """A port that nobody uses at the moment."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def test_without_being_told_nothing_listens_on_a_network(daemon: Make) -> None:

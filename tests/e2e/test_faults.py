@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from tests.e2e.commands import FAST_BACKOFF, pool, script
-from tests.e2e.daemon import Daemon, alive
-from tests.e2e.neighbours import assert_unharmed, descriptors, free_port, kill_and_wait, neighbours
+from tests.e2e.daemon import Daemon
+from tests.e2e.neighbours import assert_unharmed, kill_and_wait, neighbours
 from tests.e2e.scrape import metric
+from tests.ports import free_port
+from tests.proc import descriptor_count, is_alive
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -31,7 +33,7 @@ needs_strace = pytest.mark.skipif(
 
 def settled(one: Daemon) -> int:
     """How many descriptors the daemon holds while nobody asks it anything, or 0 if that changes now."""
-    first, second = descriptors(one.pid), descriptors(one.pid)
+    first, second = descriptor_count(one.pid), descriptor_count(one.pid)
     return first if first == second else 0
 
 
@@ -65,7 +67,7 @@ def test_out_of_descriptors(daemon: Make) -> None:
     resource.prlimit(one.pid, resource.RLIMIT_NOFILE, limit)
     one.wait_ready()
     assert_unharmed(one)
-    eventually(lambda: descriptors(one.pid) <= before, 60, "no descriptor was lost on the way")
+    eventually(lambda: descriptor_count(one.pid) <= before, 60, "no descriptor was lost on the way")
     assert "cannot ask for the" in one.log()
     assert "cannot accept clients" in one.log()
     assert len(one.log()) < 200_000, "it says so, but not without end"
@@ -112,7 +114,7 @@ def test_processes_cannot_be_made(daemon: Make, error: str, says: str) -> None:
             assert (shown["generation"], shown["ready"]) == (1, True), shown
     one.wait_ready()
     assert_unharmed(one)
-    eventually(lambda: descriptors(one.pid) <= before + 1, 60, "no descriptor was lost on the way")
+    eventually(lambda: descriptor_count(one.pid) <= before + 1, 60, "no descriptor was lost on the way")
 
 
 BEATS = (
@@ -177,10 +179,10 @@ def test_no_window_is_cut_short_by_a_late_loop(daemon: Make, tmp_path: Path, tro
     operation = one.post("/v1/pools/ignores/stop").json()["id"]
     eventually(lambda: life(record)[0], 60)
     with busy() if trouble == "busy" else stopped(one, GRACE_SECONDS + 1.5):
-        assert alive(pid)
+        assert is_alive(pid)
         if trouble == "busy":
-            eventually(lambda: not alive(pid), 120)
-    eventually(lambda: not alive(pid), 120)
+            eventually(lambda: not is_alive(pid), 120)
+    eventually(lambda: not is_alive(pid), 120)
     terms, last = life(record)
     assert len(terms) == 2
     for began, ended in [(terms[0], terms[1]), (terms[1], last)]:
@@ -254,9 +256,9 @@ def test_a_crash_loop_beside_them_hurts_nobody(daemon: Make) -> None:
     one = daemon({"pools": {**neighbours(), "loops": loops}})
     one.wait_ready("quiet", "victim", "teller")
     assert_unharmed(one)
-    before = descriptors(one.pid)
+    before = descriptor_count(one.pid)
     generation = one.instance("loops/0")["generation"]
     eventually(lambda: one.instance("loops/0")["generation"] > generation + 20, 60)
     assert_unharmed(one)
     assert one.ctl("stop", "loops").returncode == 0
-    eventually(lambda: descriptors(one.pid) <= before, 60)
+    eventually(lambda: descriptor_count(one.pid) <= before, 60)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.commands import FAST_BACKOFF, pool, script, worker
-from tests.e2e.daemon import Daemon, alive
+from tests.e2e.daemon import Daemon
 from tests.e2e.scrape import metric
+from tests.proc import is_alive
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -158,5 +159,5 @@ def test_a_hundred_wrong_commands_cost_no_more_than_their_backoff(daemon: Make) 
     # The n-th try comes 0.3 * (2**(n-1) - 1) seconds after the first.
     most = next(n for n in range(1, 99) if 0.3 * (2**n - 1) > uptime + 5)
     assert 300 <= tries <= 100 * most
-    assert not alive(victim["pid"])
+    assert not is_alive(victim["pid"])
     assert metric(one, "pitboss_core_faults_total") == 0

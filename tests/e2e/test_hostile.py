@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.commands import pool, script
-from tests.e2e.daemon import Daemon, alive
+from tests.e2e.daemon import Daemon
 from tests.e2e.disk import Disk
-from tests.e2e.neighbours import assert_unharmed, descriptors, kill_and_wait, memory_bytes, neighbours, victim
+from tests.e2e.neighbours import assert_unharmed, kill_and_wait, memory_bytes, neighbours, victim
 from tests.e2e.scrape import metric
+from tests.proc import descriptor_count, is_alive
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -132,7 +133,7 @@ def marked(one: Daemon) -> list[int]:
             environment = (path / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if f"HOSTILE_OF={one.directory}".encode() in environment and alive(int(path.name)):
+        if f"HOSTILE_OF={one.directory}".encode() in environment and is_alive(int(path.name)):
             found.append(int(path.name))
     return found
 
@@ -193,7 +194,7 @@ def test_a_hostile_pool_hurts_nobody_else(daemon: Make, disk: Disk, kind: str) -
     one.write_manifest({"pools": {**neighbours(), "hostile": hostile}})
     one.start()
     one.wait_ready()
-    held, memory = descriptors(one.pid), memory_bytes(one.pid)
+    held, memory = descriptor_count(one.pid), memory_bytes(one.pid)
     main = one.instance("hostile/0")["pid"]
     eventually(lambda: has_begun(one, kind), 60, f"{kind} has begun")
     assert_unharmed(one)
@@ -205,7 +206,7 @@ def test_a_hostile_pool_hurts_nobody_else(daemon: Make, disk: Disk, kind: str) -
     assert marked(one) == []
     assert one.instance("hostile/0")["phase"] == "stopped"
     # A log file and a spare may be open now that were not before.
-    eventually(lambda: descriptors(one.pid) <= held + 2, 60, "its descriptors are given back")
+    eventually(lambda: descriptor_count(one.pid) <= held + 2, 60, "its descriptors are given back")
     kill_and_wait(one)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.commands import pool, script, worker
-from tests.e2e.daemon import Daemon, alive
+from tests.e2e.daemon import Daemon
 from tests.e2e.record import Record
+from tests.proc import is_alive
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -135,7 +136,7 @@ def test_nobody_is_terminated_before_those_who_need_it_are_gone(
     assert_dependents_ended_first(record)
     assert len([word for word, *_ in record.lines() if word == "end"]) == 5
     assert len([word for word, *_ in record.lines() if word == "SIGUSR1"]) == 5
-    assert not any(alive(pid) for pid in pids)
+    assert not any(is_alive(pid) for pid in pids)
 
 
 def test_a_stop_of_one_pool_leaves_its_dependents_alone(daemon: Make, tmp_path: Path) -> None:
@@ -200,7 +201,7 @@ def test_sigquit_kills_at_once(daemon: Make, tmp_path: Path) -> None:
     assert len(pids) == 6
     one.signal(signal.SIGQUIT)
     assert one.wait_end() == 0
-    assert not any(alive(pid) for pid in pids)
+    assert not any(is_alive(pid) for pid in pids)
     words = {word for word, *_ in record.lines()}
     assert not words & {"SIGUSR1", "SIGTERM", "end"}
 
@@ -230,7 +231,7 @@ def test_everything_is_over_by_the_deadline(daemon: Make, how: str) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
     assert one.wait_end() == 0
     assert time.monotonic() - began <= seconds + 1.0, "the daemon has the moments after its workers to itself"
-    assert not any(alive(pid) for pid in pids)
+    assert not any(is_alive(pid) for pid in pids)
     ended = {
         record["instance"]: record for record in one.log_records() if record.get("event") == "stop-ended"
     }

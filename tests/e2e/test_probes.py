@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from tests.e2e.commands import FAST_BACKOFF, pool, script, worker
-from tests.e2e.daemon import Daemon, alive
+from tests.e2e.daemon import Daemon
 from tests.e2e.record import Record
+from tests.ports import free_port
+from tests.proc import is_alive
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -110,13 +112,6 @@ def silence() -> Iterator[Silence]:
     one = Silence()
     yield one
     one.close()
-
-
-def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
 
 
 def probe_failures(one: Daemon, name: str, check: str) -> float:
@@ -278,13 +273,13 @@ def test_commands_that_hang_do_not_pile_up(daemon: Make, tmp_path: Path) -> None
     def enough() -> bool:
         nonlocal most
         known = started()
-        most = max(most, sum(alive(pid) for pid in known))
+        most = max(most, sum(is_alive(pid) for pid in known))
         return len(known) >= 8
 
     eventually(enough)
     assert most <= 2, "a shell and its sleep"
     assert one.ctl("stop", "web").returncode == 0
-    eventually(lambda: not any(alive(pid) for pid in started()))
+    eventually(lambda: not any(is_alive(pid) for pid in started()))
 
 
 def test_a_drain_by_http_lasts_until_it_is_idle(daemon: Make, tmp_path: Path, site: Site) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.commands import FAST_BACKOFF, pool, script, tally, worker
-from tests.e2e.daemon import BIN, Daemon, alive
+from tests.e2e.daemon import BIN, Daemon
+from tests.proc import is_alive
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -36,7 +37,7 @@ def wait_for_tasks(record: Path, more: int) -> None:
 
 def wait_gone(pid: int) -> None:
     """Wait until a process is no more."""
-    eventually(lambda: not alive(pid))
+    eventually(lambda: not is_alive(pid))
 
 
 def test_every_task_that_was_begun_is_done(daemon: Make, tmp_path: Path) -> None:

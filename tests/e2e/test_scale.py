@@ -1,6 +1,5 @@
 """Five hundred workers on one daemon: counted, not timed."""
 
-import os
 import resource
 import signal
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from tests.e2e.daemon import Daemon
 from tests.e2e.scrape import metric
+from tests.proc import children_of, descriptor_targets
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -25,23 +25,6 @@ SOFT_LIMIT = 777
 """Not a limit that anybody else would set, and too low for the daemon's own descriptors."""
 
 SLEEP = ["/bin/sleep", "100000"]
-
-
-def children(pid: int) -> list[int]:
-    """The children of a process, zombies included."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def descriptors(pid: int) -> dict[int, str]:
-    """The open descriptors of a process and what they are."""
-    found = {}
-    for path in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            found[int(path.name)] = os.readlink(path)
-        except FileNotFoundError:
-            # Closed since the directory was read.
-            continue
-    return found
 
 
 def soft_nofile(pid: int) -> int:
@@ -81,12 +64,12 @@ def test_five_hundred_workers(daemon: Make) -> None:
     pids = {shown["pid"] for shown in pool["instances"]}
     assert len(pids) == INSTANCES
     assert {shown["generation"] for shown in pool["instances"]} == {1}
-    assert set(children(one.pid)) == pids
+    assert set(children_of(one.pid)) == pids
 
-    assert len(descriptors(one.pid)) <= PER_INSTANCE * INSTANCES + CONSTANT
+    assert len(descriptor_targets(one.pid)) <= PER_INSTANCE * INSTANCES + CONSTANT
     assert metric(one, "process_max_fds") > SOFT_LIMIT
     for pid in pids:
-        assert set(descriptors(pid)) == {0, 1, 2}
+        assert set(descriptor_targets(pid)) == {0, 1, 2}
         assert soft_nofile(pid) == SOFT_LIMIT
 
     # One more generation each keeps the count: nothing of the last one is held.
@@ -96,15 +79,15 @@ def test_five_hundred_workers(daemon: Make) -> None:
         lambda: all(shown["generation"] == 2 for shown in one.pool("many")["instances"]), 180, "all killed"
     )
     one.wait_ready(within=180)
-    assert len(descriptors(one.pid)) <= PER_INSTANCE * INSTANCES + CONSTANT
+    assert len(descriptor_targets(one.pid)) <= PER_INSTANCE * INSTANCES + CONSTANT
     again = {shown["pid"] for shown in one.pool("many")["instances"]}
-    assert set(children(one.pid)) == again
+    assert set(children_of(one.pid)) == again
 
     done = one.ctl("stop", "many", "--timeout", "180s", timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {shown["phase"] for shown in one.pool("many")["instances"]} == {"stopped"}
     assert left(pids | again) == []
-    assert children(one.pid) == [], "no zombie is left"
+    assert children_of(one.pid) == [], "no zombie is left"
     assert metric(one, "pitboss_core_faults_total") == 0
     assert metric(one, 'pitboss_leftovers_total{pool="many"}') == 0
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.e2e.commands import FAST_BACKOFF, pool, worker
-from tests.e2e.daemon import BIN, Daemon, alive
+from tests.e2e.daemon import BIN, Daemon
+from tests.proc import is_alive
 
 Make = Callable[..., Daemon]
 
@@ -67,4 +68,4 @@ def test_a_secret_of_an_environment_file_is_shown_nowhere(daemon: Make, tmp_path
         shown.append("\n".join(journal.iterdump()).encode())
     journal.close()
     assert [text for text in shown if secret.encode() in text] == []
-    assert not alive(pid)
+    assert not is_alive(pid)

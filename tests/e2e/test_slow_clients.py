@@ -9,7 +9,8 @@ from functools import partial
 import pytest
 
 from tests.e2e.daemon import Daemon
-from tests.e2e.neighbours import assert_unharmed, descriptors, kill_and_wait, memory_bytes, neighbours
+from tests.e2e.neighbours import assert_unharmed, kill_and_wait, memory_bytes, neighbours
+from tests.proc import descriptor_count
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -73,11 +74,11 @@ def test_slow_clients_cost_little_and_nobody_else(daemon: Make, tcp: bool) -> No
     """Bounded memory and descriptors; respawn, probes and logs go on; all of them are given up in the end."""
     one = daemon({"control": {"http": "127.0.0.1:0"}, "pools": neighbours()})
     one.wait_ready()
-    held, memory = descriptors(one.pid), memory_bytes(one.pid)
+    held, memory = descriptor_count(one.pid), memory_bytes(one.pid)
     with ExitStack() as stack:
         clients = crowd(one, stack, tcp=tcp)
         # Whoever is one too many is accepted and closed, which takes a turn or two of the loop.
-        eventually(lambda: descriptors(one.pid) <= held + SERVED + 4, 60)
+        eventually(lambda: descriptor_count(one.pid) <= held + SERVED + 4, 60)
         # The operator is served as ever: the other listener has places of its own, and on the same one
         # the slowest make way.
         trickle(clients)
@@ -88,9 +89,9 @@ def test_slow_clients_cost_little_and_nobody_else(daemon: Make, tcp: bool) -> No
 
         def given_up() -> bool:
             trickle(clients)
-            return descriptors(one.pid) <= held + 8
+            return descriptor_count(one.pid) <= held + 8
 
         # 10 s for a request to arrive, 30 s between two, 30 s for an answer to be read.
         eventually(given_up, 120, "nobody holds a place for long")
         assert_unharmed(one)
-    eventually(lambda: descriptors(one.pid) <= held + 2, 60)
+    eventually(lambda: descriptor_count(one.pid) <= held + 2, 60)

@@ -12,6 +12,7 @@ import httpx
 from tests.e2e.commands import FAST_BACKOFF, pool, script, worker
 from tests.e2e.daemon import Daemon
 from tests.e2e.scrape import metric
+from tests.proc import descriptor_targets
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -29,16 +30,8 @@ TALKS = (
 
 def held(pid: int) -> dict[int, str]:
     """The open descriptors of a process and what they are; log files, which come and go, left out."""
-    found = {}
-    for path in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            target = os.readlink(path)
-        except FileNotFoundError:
-            # Closed since the directory was read.
-            continue
-        if not re.search(r"\.log(\.\d+)?( \(deleted\))?$", target):
-            found[int(path.name)] = target
-    return found
+    log = re.compile(r"\.log(\.\d+)?( \(deleted\))?$")
+    return {number: target for number, target in descriptor_targets(pid).items() if not log.search(target)}
 
 
 def watched(pid: int) -> dict[int, list[tuple[int, int]]]:

@@ -13,17 +13,12 @@ from typing import Any
 import pytest
 
 from tests.e2e.commands import worker
-from tests.e2e.daemon import Daemon, alive
+from tests.e2e.daemon import Daemon
+from tests.ports import free_port
+from tests.proc import is_alive
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        port: int = one.getsockname()[1]
-        return port
 
 
 def ask(address: tuple[str, int] | str) -> int:
@@ -191,14 +186,14 @@ def test_after_a_daemon_that_was_killed(daemon: Make) -> None:
     one.signal(signal.SIGKILL)
     one.wait_end()
     try:
-        if alive(pid):
+        if is_alive(pid):
             one.start(wait=False)
             assert one.wait_end() != 0
             assert "app.sock: somebody listens there already; stop that one first" in one.log()
     finally:
-        if alive(pid):
+        if is_alive(pid):
             os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not alive(pid), 60, "the worker is gone")
+    eventually(lambda: not is_alive(pid), 60, "the worker is gone")
     assert Path(one.directory / "app.sock").is_socket()
     one.start()
     one.wait_ready()

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.commands import PYTHON, QUICK, read_pid, worker
-from tests.e2e.daemon import Daemon, alive
+from tests.e2e.daemon import Daemon
+from tests.proc import is_alive
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -33,7 +34,7 @@ def test_a_stubborn_grandchild_is_gone_after_the_stop(
     try:
         grandchild = read_pid(pidfile)
         assert one.ctl("stop", "tree", "--timeout", "60s").returncode == 0
-        assert not alive(grandchild)
+        assert not is_alive(grandchild)
         assert one.instance("tree/0")["phase"] == "stopped"
         metrics = one.get("/metrics").text
         assert 'pitboss_leftovers_total{pool="tree"} 1' in metrics
@@ -56,8 +57,8 @@ def test_the_kill_rung_reaches_a_work_horse_in_a_group_of_its_own(
         main = one.instance("rq/0")["pid"]
         done = one.ctl("stop", "rq", "--timeout", "60s")
         assert done.returncode == 0, done.stdout + done.stderr
-        assert not alive(horse)
-        assert not alive(main)
+        assert not is_alive(horse)
+        assert not is_alive(main)
         assert one.instance("rq/0")["last_exit"]["rung"] == "kill"
         assert 'pitboss_stops_total{pool="rq",outcome="killed"} 1' in one.get("/metrics").text
     finally:

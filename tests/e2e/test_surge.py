@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.e2e.commands import pool, script
-from tests.e2e.daemon import Daemon, alive
+from tests.e2e.daemon import Daemon
 from tests.e2e.record import Record
+from tests.proc import descriptor_count, is_alive
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -83,7 +84,7 @@ def test_nothing_of_an_extra_instance_stays(daemon: Make, tmp_path: Path) -> Non
     record = Record(tmp_path)
     one = daemon({"pools": {"jobs": record.recorder(rollout=NOBODY_AWAY)}})
     one.wait_ready()
-    descriptors = len(os.listdir(f"/proc/{one.pid}/fd"))
+    descriptors = descriptor_count(one.pid)
     for generation in (1, 2):
         operation = one.post("/v1/pools/jobs/restart").json()["id"]
         eventually(lambda: names(one) == ["jobs/0", "jobs/1"])
@@ -92,7 +93,7 @@ def test_nothing_of_an_extra_instance_stays(daemon: Make, tmp_path: Path) -> Non
         assert names(one) == ["jobs/0"]
         assert one.operation(operation)["state"] == "succeeded"
     assert [path for path in (one.directory / "run").rglob("*jobs*") if "1" in path.name] == []
-    eventually(lambda: len(os.listdir(f"/proc/{one.pid}/fd")) <= descriptors)
+    eventually(lambda: descriptor_count(one.pid) <= descriptors)
     text = one.get("/metrics").text
     assert 'pitboss_instance_up{pool="jobs",instance="jobs/0"} 1' in text
     assert 'instance="jobs/1"' not in text
@@ -151,7 +152,7 @@ def test_a_drain_takes_the_extra_one_along(daemon: Make, tmp_path: Path) -> None
     drain = one.post("/v1/pools/jobs/drain").json()["id"]
     gate.touch()
     assert one.operation(drain)["state"] == "succeeded"
-    assert not alive(extra)
+    assert not is_alive(extra)
     assert one.operation(operation)["state"] == "aborted"
     assert names(one) == ["jobs/0", "jobs/1"]
     assert one.pool("jobs")["status"] == "drained"
@@ -186,4 +187,4 @@ def test_the_end_of_the_daemon_takes_it_along(daemon: Make, tmp_path: Path) -> N
     one.signal(signal.SIGTERM)
     gate.touch()
     assert one.wait_end() == 0
-    assert not [pid for pid in everybody if alive(pid)]
+    assert not [pid for pid in everybody if is_alive(pid)]

@@ -7,7 +7,6 @@ the time for which a rule must hold (`for`). Expressions, labels and texts are t
 import json
 import queue
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
@@ -20,17 +19,11 @@ from typing import Any
 import httpx
 import yaml
 
+from tests.ports import free_port
 from tests.waiting import eventually
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "prometheus"
 INTERVAL = "1s"
-
-
-def free_port() -> int:
-    """A port that nobody listens on right now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 class Webhook:

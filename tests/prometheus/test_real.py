@@ -15,8 +15,9 @@ from supervisor.telemetry.metric_table import TABLE, Kind
 from tests.e2e.commands import FAST_BACKOFF, pool, script, worker
 from tests.e2e.conftest import daemon
 from tests.e2e.daemon import Daemon
+from tests.ports import free_port
 from tests.prometheus.programs import program
-from tests.prometheus.servers import Monitoring, free_port, monitoring
+from tests.prometheus.servers import Monitoring, monitoring
 from tests.waiting import eventually
 
 __all__ = ["daemon"]

@@ -15,8 +15,8 @@ from supervisor.core.plan import Target
 from supervisor.runtime.cgroups import find_cgroups
 from supervisor.runtime.containment import Containment
 from supervisor.runtime.processes import Processes
-from supervisor.runtime.procfs import read_stat
 from supervisor.runtime.sockets import ListenSockets
+from tests.proc import is_alive
 from tests.waiting import async_eventually
 
 
@@ -54,12 +54,6 @@ def launch_of(*argv: str, **fields: Any) -> Launch:
         **fields,
     }
     return Launch(argv=argv, **fields)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether there is such a process and it is no zombie."""
-    stat = read_stat(pid)
-    return stat is not None and stat.is_alive
 
 
 def containment_of(mode: str) -> Containment | None:

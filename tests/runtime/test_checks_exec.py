@@ -14,7 +14,7 @@ from supervisor.core.events import CheckFailed, CheckKind, CheckPassed, Event
 from supervisor.core.identity import InstanceId
 from supervisor.core.launch import ExecCheck, Identity, Launch, LogPolicy
 from supervisor.runtime.checks import Checks
-from tests.proc import open_descriptors
+from tests.proc import children_of, is_alive, open_descriptors
 from tests.waiting import async_eventually
 
 API = InstanceId("api", 0)
@@ -25,16 +25,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several
 
 def children() -> set[int]:
     """The children of this process, dead or alive."""
-    return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process exists and has not ended."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in {"Z", "X"}
+    return set(children_of(os.getpid()))
 
 
 async def death_of(pid: int) -> None:

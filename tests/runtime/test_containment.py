@@ -14,7 +14,8 @@ from supervisor.runtime.cgroups import Cgroups, find_cgroups
 from supervisor.runtime.containment import MARKER, Containment
 from supervisor.runtime.procfs import ancestors_of, children_of, read_stat, read_variable
 from supervisor.runtime.tags import family_of, make_tag, new_family, read_tag, tagged
-from tests.runtime.process_harness import ME, PYTHON, is_alive
+from tests.proc import is_alive
+from tests.runtime.process_harness import ME, PYTHON
 from tests.waiting import eventually
 
 

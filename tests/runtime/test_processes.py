@@ -16,7 +16,8 @@ from supervisor.runtime.cgroups import Cgroup
 from supervisor.runtime.children import reap, start_child
 from supervisor.runtime.containment import MARKER, Containment
 from supervisor.runtime.procfs import read_variable
-from tests.runtime.process_harness import ME, Stand, containment_of, is_alive, launch_of, reaped, worker
+from tests.proc import is_alive
+from tests.runtime.process_harness import ME, Stand, containment_of, launch_of, reaped, worker
 from tests.waiting import async_eventually
 
 

@@ -19,7 +19,8 @@ from supervisor.runtime.children import reap, start_child, unreaped, wait_status
 from supervisor.runtime.containment import Containment, Tree
 from supervisor.runtime.procfs import children_of, read_stat
 from supervisor.runtime.tree_signals import TreeSignals
-from tests.runtime.process_harness import ME, PYTHON, Stand, is_alive, launch_of, reaped, worker
+from tests.proc import is_alive
+from tests.runtime.process_harness import ME, PYTHON, Stand, launch_of, reaped, worker
 from tests.waiting import async_eventually, eventually
 
 FORMS = ["same-group", "new-group", "new-session", "daemon"]

@@ -10,6 +10,7 @@ import pytest
 
 from supervisor.core.launch import ListenSocket, TcpListen, UnixListen
 from supervisor.runtime.sockets import ListenSockets, SocketsError
+from tests.ports import free_port
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may do this")
 
@@ -31,13 +32,6 @@ def folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     made = Path(tempfile.mkdtemp(prefix="pb-", dir="/tmp"))
     yield made
     shutil.rmtree(made)
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on."""
-    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as one:
-        port: int = one.getsockname()[1]
-        return port
 
 
 def tcp(port: int, host: str = "127.0.0.1", name: str = "http", backlog: int = 10) -> ListenSocket:

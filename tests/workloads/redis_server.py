@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 
+from tests.ports import free_port
 from tests.waiting import eventually
 
 
@@ -69,11 +70,3 @@ class RedisServer:
         self.process.wait(30)
         self._log.close()
         shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def free_port() -> int:
-    """A port that nobody has at this moment."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port: int = held.getsockname()[1]
-        return port

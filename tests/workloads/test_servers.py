@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.workloads.redis_server import free_port
+from tests.ports import free_port
 from tests.workloads.server_harness import Site
 
 SERVERS = pytest.mark.parametrize("server", ["gunicorn", "uvicorn"])

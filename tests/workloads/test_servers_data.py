@@ -12,8 +12,8 @@ import pytest
 import redis as redis_client
 
 from tests.e2e.daemon import ROOT, Daemon
+from tests.ports import free_port
 from tests.waiting import eventually
-from tests.workloads.redis_server import free_port
 from tests.workloads.server_harness import PATIENCE_SECONDS, need
 
 Make = Callable[..., Daemon]

@@ -5,15 +5,13 @@ settle, of the follower and of the preset. The clients POST, which nginx may not
 """
 
 import http.client
-import random
-import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from tests.e2e.daemon import ROOT
+from tests.ports import free_ports_in_a_row
 from tests.waiting import eventually
 from tests.workloads.http_load import Load
 from tests.workloads.server_harness import Site, need
@@ -21,25 +19,12 @@ from tests.workloads.server_harness import Site, need
 FILE = ("/files/hello.txt", (ROOT / "configs" / "nginx" / "public" / "hello.txt").read_bytes())
 
 
-def free_ports(count: int) -> int:
-    """The first of so many ports in a row that nobody has."""
-    while True:
-        first = random.randrange(20000, 30000)
-        try:
-            with ExitStack() as stack:
-                for port in range(first, first + count):
-                    stack.enter_context(socket.create_server(("127.0.0.1", port)))
-        except OSError:
-            continue
-        return first
-
-
 class Balanced(Site):
     """`configs/nginx.yaml` on free ports."""
 
     def __init__(self, overrides: dict[str, Any]) -> None:
         need("nginx", "nginx-light")
-        self.port = free_ports(6)
+        self.port = free_ports_in_a_row(6)
         web, files = self.port + 1, self.port + 4
         pools: dict[str, dict[str, Any]] = {
             # Less than in the example, for a test that is over soon; still four of the longest requests.

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from supervisor.manifest.presets import PRESETS
+from tests.ports import free_port
 from tests.waiting import eventually
-from tests.workloads.redis_server import free_port
 from tests.workloads.server_harness import PATIENCE_SECONDS, Site
 from tests.workloads.test_servers_nginx import Balanced
 
