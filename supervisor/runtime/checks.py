@@ -165,7 +165,10 @@ class Checks:
         self._commands[key] = command
         command.ended.add_done_callback(lambda _: self._commands.pop(key, None))
         try:
-            return await asyncio.shield(command.ended)
+            answer = await asyncio.shield(command.ended)
+            if isinstance(answer, CannotAskError):
+                raise answer
+            return answer
         finally:
             command.kill()
 

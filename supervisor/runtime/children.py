@@ -114,7 +114,8 @@ def start_child(
         step = "fork" if error.filename is None else "exec"
         if error.filename == launch.working_directory != argv[0]:
             step = "working_directory"
-        raise SpawnError(describe(launch, argv, environment, step, error.errno or 0)) from error
+        code = error.errno or 0
+        raise SpawnError(describe(launch, argv, environment, step, code), code) from error
     except ValueError as error:
         raise SpawnError(f"cannot run {argv[0]}: {error}; correct the command or the environment") from error
 
@@ -250,7 +251,7 @@ def spawn_failure(child: Child, launch: Launch, argv: tuple[str, ...] | None = N
         return SpawnError(f"cannot run {argv[0]}: the exec helper failed; its output says why")
     step, _, number = failure.decode("ascii", "replace").partition("\0")
     code = int(number) if number.isascii() and number.isdigit() and len(number) < 6 else 0
-    return SpawnError(describe(launch, argv, launch.environment, step, code))
+    return SpawnError(describe(launch, argv, launch.environment, step, code), code)
 
 
 def wait_status(child: Child) -> ExitStatus | None:

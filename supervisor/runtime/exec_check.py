@@ -23,7 +23,7 @@ KEPT_BYTES = 4096
 MAX_LINE_CHARACTERS = 200
 
 _LACKING = LACKING | {errno.EAGAIN}
-"""fork(2) says EAGAIN when there may be no further process."""
+"""fork(2) says EAGAIN when there may be no further process, and execve(2) when its user has too many."""
 
 _READ_BYTES = 16 * 1024
 _LAST_READS = 8
@@ -60,14 +60,15 @@ class CommandRun:
         except BaseException as error:
             os.close(self._output)
             if isinstance(error, SpawnError | OSError):
-                cause = error.__cause__ if isinstance(error, SpawnError) else error
-                lacking = isinstance(cause, OSError) and cause.errno in _LACKING
-                raise (CannotAskError if lacking else CheckError)(str(error)) from error
+                code = error.code if isinstance(error, SpawnError) else error.errno
+                raise (CannotAskError if code in _LACKING else CheckError)(str(error)) from error
             raise
         finally:
             os.close(write_end)
-        self.ended: asyncio.Future[str | None] = self._loop.create_future()
-        """Done once the process is reaped: None if it passed, or the reason why not."""
+        self.ended: asyncio.Future[str | CannotAskError | None] = self._loop.create_future()
+        """Done once the process is reaped: None if it passed, the reason why not, or why it never ran.
+
+        Not as the exception of the future: a command that was killed has nobody who would take it."""
         self._loop.add_reader(self._output, self._read)
         self._loop.add_reader(self._child.pidfd, self._bury)
 
@@ -125,7 +126,11 @@ class CommandRun:
         self._loop.remove_reader(self._child.pidfd)
         reap(self._child)
         if not self.ended.done():
-            self.ended.set_result(str(failure) if failure else self._verdict(status))
+            if failure is None:
+                self.ended.set_result(self._verdict(status))
+            else:
+                told = str(failure)
+                self.ended.set_result(CannotAskError(told) if failure.code in _LACKING else told)
 
     def _verdict(self, status: ExitStatus) -> str | None:
         if status.code == 0:

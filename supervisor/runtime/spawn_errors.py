@@ -24,7 +24,11 @@ _ADVICE = {
 
 
 class SpawnError(Exception):
-    """There is no such process. Reads "cannot run X: reason; what to do"."""
+    """There is no such process. Reads "cannot run X: reason; what to do"; `code` is the errno, or 0."""
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def unprepared(instance: str, error: OSError) -> str:

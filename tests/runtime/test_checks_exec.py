@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,27 @@ async def test_a_daemon_without_descriptors_says_so(prober: Prober, caplog: pyte
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert prober.checks.unasked == 2
+
+
+@as_root
+async def test_a_user_with_too_many_processes_is_not_failed_for_it(
+    prober: Prober, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A command whose user may have no further process never ran: it says nothing about the worker."""
+    assert await prober.ask("true") is None
+    crowd = Identity("crowd", 54322, 54322, ())
+    with subprocess.Popen(["sleep", "1000"], user=54322) as other:  # noqa: ASYNC220  it only sleeps
+        prober.launch = replace(
+            prober.launch, identity=crowd, limits={"NPROC": (0, 0)}, working_directory="/"
+        )
+        try:
+            assert await prober.ask("false") is None, "it passed when it was last asked"
+        finally:
+            other.kill()
+    assert prober.checks.unasked == 1
+    assert "the limit of processes is reached" in caplog.text
+    prober.launch = replace(prober.launch, limits={})
+    assert await prober.ask("false") == "false exited with 1"
 
 
 async def test_it_runs_as_the_worker_would(prober: Prober, tmp_path: Path) -> None:
