@@ -61,7 +61,8 @@ soak: setup ## Many simulated hosts: make soak STEPS=1000000
 
 fuzz: setup ## Made-up requests, datagrams and manifests by the thousand: make fuzz EXAMPLES=2000
 	FUZZ_REQUESTS=$(EXAMPLES) $(BIN)/python -m pytest -q -n 2 tests/e2e/test_described_api.py \
-		tests/e2e/test_faults.py tests/runtime/test_notify_fuzz.py tests/manifest/test_fuzz.py
+		tests/e2e/test_faults.py tests/e2e/test_exec_faults.py tests/runtime/test_notify_fuzz.py \
+		tests/manifest/test_fuzz.py tests/manifest/test_grammar.py
 
 chaos: setup ## Ten minutes of storm against a real daemon: make chaos SEED=7 SECONDS=60
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(findstring file,$(origin SEED)),,--seed $(SEED))
