@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.daemon import Daemon
-from tests.e2e.neighbours import assert_unharmed, descriptors, neighbours, victim
+from tests.e2e.neighbours import assert_unharmed, neighbours, victim
 from tests.e2e.scrape import metric
+from tests.proc import descriptor_count
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -86,7 +87,7 @@ def test_programs_cannot_be_run(daemon: Make, shim: Path, tmp_path: Path, code: 
     )
     one.wait_ready()
     assert_unharmed(one)
-    before = descriptors(one.pid)
+    before = descriptor_count(one.pid)
     fault.write_text(str(code))
     for name in ("victim", "limited"):
         os.kill(one.instance(f"{name}/0")["pid"], signal.SIGKILL)
@@ -105,4 +106,4 @@ def test_programs_cannot_be_run(daemon: Make, shim: Path, tmp_path: Path, code: 
     fault.unlink()
     one.wait_ready()
     assert_unharmed(one)
-    eventually(lambda: descriptors(one.pid) <= before + 1, 60, "no descriptor was lost on the way")
+    eventually(lambda: descriptor_count(one.pid) <= before + 1, 60, "no descriptor was lost on the way")
