@@ -1,310 +1,267 @@
-"""Replacing generations: whose turn it is, what halts it, and what an operator may do meanwhile."""
+"""Replacing a pool turn by turn: capacity, proof, and the halt at the first failure."""
+
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from supervisor.core.effects import Accepted, Effect, Refused, Signal, Spawn
 from supervisor.core.events import (
-    AbortRequested,
-    Booted,
-    Event,
     Exited,
-    OperationWish,
-    PauseRequested,
     RestartRequested,
-    Scope,
-    ShutdownRequested,
     Spawned,
     SpawnFailed,
-    StopRequested,
-    Tick,
-    UnpauseRequested,
-    Wish,
+    Told,
 )
-from supervisor.core.exits import ExitStatus
-from supervisor.core.host import next_deadline, step
-from supervisor.core.identity import InstanceId
-from supervisor.core.instance import Instance
 from supervisor.core.phases import Phase
-from supervisor.core.plan import Backoff, Kind, PoolPlan, RestartRules, RolloutRules
-from supervisor.core.state import Operation
-from tests.playbook import host_of, running
-
-POOL = Scope("a")
-OK, BAD = ExitStatus(code=0), ExitStatus(code=1)
-
-
-class Rolling:
-    """A host whose pool `a` is up, and a clock; the test plays the world."""
-
-    def __init__(
-        self, instances: int = 3, *, max_unavailable: int = 1, min_ready: float = 5.0, others: int = 0
-    ) -> None:
-        rules = RolloutRules(max_unavailable, min_ready, progress_deadline_seconds=90.0)
-        slow = RestartRules(backoff=Backoff(initial_seconds=500.0, max_seconds=500.0, jitter=0.0))
-        pools = [PoolPlan("a", instances=instances, rollout=rules, restart=slow)]
-        pools += [PoolPlan(f"b{index}", rollout=rules, restart=slow) for index in range(others)]
-        self.host = running(*pools).host
-        self.now = 10.0
-
-    def tell(self, event: Event) -> tuple[Effect, ...]:
-        """One event, now."""
-        return step(self.host, event, self.now)
-
-    def wait(self, seconds: float) -> list[Effect]:
-        """Let time pass, deadline by deadline."""
-        until, effects = self.now + seconds, list[Effect]()
-        while (moment := next_deadline(self.host)) is not None and moment <= until:
-            self.now = max(self.now, moment)
-            effects.extend(step(self.host, Tick(), self.now))
-        self.now = until
-        return effects
-
-    def restart(self, scope: Scope = POOL, name: str = "roll", *, only_failed: bool = False) -> Effect:
-        """Ask for a restart; the answer."""
-        effects = self.tell(RestartRequested(Wish(scope, name), only_failed))
-        return next(effect for effect in effects if isinstance(effect, Accepted | Refused))
-
-    def replace(self, key: InstanceId) -> None:
-        """The old process goes, the new one comes and is ready."""
-        self.tell(Exited(key, self.one(key).generation, OK))
-        self.tell(Spawned(key, self.one(key).generation, 99))
-        self.wait(1.0)
-
-    def one(self, key: InstanceId) -> Instance:
-        """The instance as it is."""
-        return self.host.instances[key]
-
-    @property
-    def leaving(self) -> list[InstanceId]:
-        """Those that are on their way out."""
-        return [key for key, one in self.host.instances.items() if one.stop is not None]
-
-    def operation(self, name: str = "roll") -> Operation:
-        """The operation as it is."""
-        return self.host.operations[name]
+from supervisor.core.plan import (
+    Backoff,
+    Condition,
+    DrainPolicy,
+    Kind,
+    PoolPlan,
+    Readiness,
+    RestartPolicy,
+    RestartRules,
+    RolloutRules,
+)
+from supervisor.core.state import OperationState, StepState
+from tests.core.rollout_turns import BAD, OK, ends, goes, ready, web
+from tests.playbook import named, running, wish
 
 
-def a(index: int) -> InstanceId:
-    """An instance of the pool."""
-    return InstanceId("a", index)
+def test_one_after_the_other_each_proven() -> None:
+    """The next turn begins when the replacement has been ready for min_ready."""
+    book = goes(running(web(2)) >> RestartRequested(wish("web")), "web/0") << "accepted op1"
+    assert book.host.steps["op1"][named("web/0")] == StepState("running", "generation 1 stopping (stage-1)")
+    ready(ends(book, "web/0"), "web/0")
+    assert book.host.steps["op1"][named("web/0")].detail == "generation 2 ready, proving itself"
+    book.until(14.9)
+    goes(book.until(15), "web/1")
+    ready(ends(book, "web/1"), "web/1")
+    book.until(20) << "operation op1"
+    assert book
+    assert book.host.operations["op1"].state is OperationState.SUCCEEDED
+    assert book.host.pools["web"].rollout is None
 
 
-def test_one_after_another_each_proven_first() -> None:
-    """The next turn begins when the replacement has been ready for min_ready, and not before."""
-    roll = Rolling()
-    roll.restart()
-    for index in range(3):
-        assert roll.leaving == [a(index)]
-        roll.replace(a(index))
-        assert roll.one(a(index)).ready
-        assert roll.leaving == []
-        roll.wait(4.9)
-        assert roll.leaving == []
-        roll.wait(0.1)
-    assert roll.operation().state == "succeeded"
-    assert roll.host.pools["a"].rollout is None
-    assert [one.generation for one in roll.host.instances.values()] == [2, 2, 2]
+def test_as_many_turns_as_may_be_unready() -> None:
+    """With max_unavailable 2 two go at once, and the third when the first is proven."""
+    book = running(web(3, limit=2)) >> RestartRequested(wish("web"))
+    goes(goes(book, "web/0"), "web/1") << "accepted op1"
+    ready(ends(book, "web/1"), "web/1")
+    assert book.until(14.9)
+    assert goes(book.until(15), "web/2")
 
 
-def test_as_many_at_a_time_as_may_be_unavailable() -> None:
-    """Two may be unready, so two turns run; one that proves itself still takes its place."""
-    roll = Rolling(5, max_unavailable=2)
-    roll.restart()
-    assert roll.leaving == [a(0), a(1)]
-    roll.replace(a(0))
-    assert roll.leaving == [a(1)]
-    roll.wait(5.0)
-    assert roll.leaving == [a(1), a(2)]
+def test_who_is_unready_anyway_goes_first() -> None:
+    """It costs no capacity; while it is away nobody else is taken."""
+    book = running(web(2)) >> Told(named("web/1"), 1, reloading=True) >> RestartRequested(wish("web"))
+    assert goes(book, "web/1") << "accepted op1"
 
 
-def test_one_that_is_down_by_itself_leaves_no_room() -> None:
-    """Capacity that failed is missing capacity: the rollout waits for it, and says no at its deadline."""
-    roll = Rolling(3)
-    roll.tell(Exited(a(2), 1, BAD))
-    roll.restart(Scope("a", 0))
-    assert roll.leaving == []
-    roll.wait(90.0)
-    assert roll.operation().state == "failed"
-    assert "no progress within 90 s" in roll.operation().message
-    assert roll.one(a(0)).generation == 1
+def test_capacity_that_is_missing_already_counts() -> None:
+    """A rollout that would take down one more waits, and says no at its deadline."""
+    slow = RestartRules(backoff=Backoff(initial_seconds=500.0, max_seconds=500.0, jitter=0.0))
+    book = running(web(3, progress=90, restart=slow))
+    book >> Exited(named("web/1"), 1, BAD) << "web/1 running > backoff (exit)"
+    book >> RestartRequested(wish("web/0")) << "accepted op1"
+    assert book.until(99.9)
+    assert book.instance("web/0").phase is Phase.RUNNING
+    book.until(100) << "operation op1"
+    assert book
+    assert book.host.operations["op1"].message == "halted: no progress within 90 s; 1 left untouched"
+    assert book.instance("web/0").generation == 1
 
 
 def test_the_broken_go_first() -> None:
-    """To replace what does not serve costs nothing."""
-    roll = Rolling(3)
-    roll.tell(Exited(a(2), 1, BAD))
-    assert roll.one(a(2)).phase is Phase.BACKOFF
-    roll.restart()
-    assert roll.one(a(2)).phase is Phase.STARTING
-    assert roll.leaving == []
-    roll.tell(Spawned(a(2), 2, 99))
-    roll.wait(6.0)
-    assert roll.leaving == [a(0)]
+    """To replace what does not serve costs nothing; until it has proven itself nobody else is taken."""
+    book = running(web(2)) >> Exited(named("web/1"), 1, BAD) << "web/1 running > backoff (exit)"
+    book >> RestartRequested(wish("web")) << "web/1 backoff > pending (restart)" << "accepted op1"
+    book << "spawn web/1#2 (restart)" << "web/1 pending > starting (restart)"
+    ready(book >> Spawned(named("web/1"), 2, 7), "web/1")
+    assert book.until(14.9)
+    assert goes(book.until(15), "web/0")
 
 
 @pytest.mark.parametrize("how", ["exit", "spawn", "late"])
 def test_the_first_that_does_not_stay_ready_halts_it(how: str) -> None:
-    """Nobody else is touched, and the message names the one and why."""
-    roll = Rolling()
-    roll.restart()
-    roll.tell(Exited(a(0), 1, OK))
+    """Nobody else is touched, the message names the one and why, and it goes on trying by itself."""
+    book = goes(running(web(3)) >> RestartRequested(wish("web")), "web/0") << "accepted op1"
     if how == "spawn":
-        roll.tell(SpawnFailed(a(0), 2, "cannot run ./x: no such file"))
+        book >> Exited(named("web/0"), 1, OK) << "web/0 stopping > pending (exit)"
+        book << "spawn web/0#2 (restart)" << "web/0 pending > starting (restart)"
+        book >> SpawnFailed(named("web/0"), 2, "cannot run ./x: no such file")
+        why, phase = "cannot run ./x: no such file", "starting"
+    elif how == "late":
+        ready(ends(book, "web/0"), "web/0").until(14) >> Exited(named("web/0"), 2, BAD)
+        why, phase = "exit 1", "running"
     else:
-        roll.tell(Spawned(a(0), 2, 99))
-        roll.wait(4.0 if how == "late" else 0.5)
-        roll.tell(Exited(a(0), 2, BAD))
-    assert roll.operation().state == "failed"
-    assert "halted: a/0 did not stay ready" in roll.operation().message
-    assert "2 left untouched" in roll.operation().message
-    roll.wait(400.0)
-    assert [roll.one(a(index)).generation for index in (1, 2)] == [1, 1]
-    steps = {str(key): state.state for key, state in roll.host.steps["roll"].items()}
-    assert steps == {"a/0": "failed", "a/1": "aborted", "a/2": "aborted"}
+        ends(book, "web/0") >> Exited(named("web/0"), 2, BAD)
+        why, phase = "exit 1", "starting"
+    book << f"web/0 {phase} > backoff ({'spawn-failed' if how == 'spawn' else 'exit'})"
+    assert book
+    operation = book.host.operations["op1"]
+    assert operation.state is OperationState.FAILED
+    assert operation.message == f"halted: web/0 did not stay ready: {why}; 2 left untouched"
+    steps = book.host.steps["op1"]
+    assert steps[named("web/0")].state == "failed"
+    assert [steps[named(f"web/{index}")] for index in (1, 2)] == [StepState("aborted", "untouched")] * 2
+    assert [book.instance(f"web/{index}").generation for index in (1, 2)] == [1, 1]
+    assert book.host.pools["web"].rollout is None
 
 
-def test_one_that_is_never_ready_halts_it_as_soon_as_it_is_taken_down() -> None:
-    """The verdict is the startup time-out; the rollout does not wait for the end of that stop."""
-    roll = Rolling()
-    roll.restart()
-    roll.tell(Exited(a(0), 1, OK))
-    roll.wait(60.0)
-    assert roll.operation().state == "failed"
-    assert "startup-timeout" in roll.operation().message
+def test_a_replacement_that_hangs_halts_it() -> None:
+    """The verdict is known before its end."""
+    book = goes(running(web(2, startup_timeout_seconds=5)) >> RestartRequested(wish("web")), "web/0")
+    ends(book << "accepted op1", "web/0")
+    book.until(15) << "web/0 starting > stopping (startup-timeout, stage-1)" << "SIGTERM main web/0#2"
+    assert book
+    assert "web/0 did not stay ready: startup-timeout" in book.host.operations["op1"].message
 
 
-def test_one_that_outlives_sigkill_halts_it() -> None:
-    """A stuck process keeps its slot, and the rest keeps serving."""
-    roll = Rolling()
-    roll.restart()
-    roll.wait(36.0)
-    assert roll.one(a(0)).phase is Phase.STUCK
-    assert "outlived SIGKILL" in roll.operation().message
+def test_what_is_stuck_halts_it() -> None:
+    """Its old generation outlives SIGKILL: the turn can never end."""
+    book = goes(running(web(2)) >> RestartRequested(wish("web")), "web/0") << "accepted op1"
+    book.until(35) << "SIGTERM all web/0#1"
+    book.until(40) << "kill web/0#1"
+    book.until(45) << "web/0 stopping > stuck (outlived-kill)"
+    assert book
+    assert "web/0 is stuck" in book.host.operations["op1"].message
 
 
-def test_a_stop_of_one_in_its_turn_ends_it() -> None:
-    """Stop is above restart: the operator has changed their mind."""
-    roll = Rolling()
-    roll.restart()
-    roll.tell(StopRequested(Wish(Scope("a", 0), "stop")))
-    assert roll.operation().state == "aborted"
-    assert "a/0 is wanted down now" in roll.operation().message
+def test_no_progress_halts_it() -> None:
+    """A replacement that neither fails nor becomes ready."""
+    plan = web(2, progress=50, startup_timeout_seconds=500)
+    book = goes(running(plan) >> RestartRequested(wish("web")), "web/0") << "accepted op1"
+    ends(book, "web/0").until(60)
+    assert book
+    assert book.host.operations["op1"].message == "halted: no progress within 50 s; 1 left untouched"
 
 
-def test_one_that_is_not_wanted_any_more_is_passed_over() -> None:
-    """A stop of one that waits takes it out of the queue, and the others are replaced."""
-    roll = Rolling()
-    roll.restart()
-    roll.tell(StopRequested(Wish(Scope("a", 1), "stop")))
-    roll.tell(Exited(a(1), 1, OK))
-    roll.replace(a(0))
-    roll.wait(5.0)
-    assert roll.leaving == [a(2)] or roll.operation().state == "aborted"
-    assert roll.host.steps["roll"][a(1)].state == "aborted"
+def test_a_host_is_restarted_by_one_operation() -> None:
+    """Every pool turns at once, and a failure in one halts it for all."""
+    other = PoolPlan("other", instances=2, readiness=Readiness.NOTIFY)
+    book = running(web(2), other) >> RestartRequested(wish())
+    goes(goes(book, "web/0"), "other/0") << "accepted op1"
+    ends(book, "web/0") >> Exited(named("web/0"), 2, BAD) << "web/0 starting > backoff (exit)"
+    assert book
+    assert book.host.pools["other"].rollout is None
+    assert book.host.operations["op1"].message.endswith("; 2 left untouched")
 
 
-def test_a_repeated_wish_is_the_same_operation() -> None:
-    """Whoever asks again is shown the rollout that runs."""
-    roll = Rolling()
-    assert roll.restart() == Accepted("roll")
-    assert roll.restart(name="again") == Accepted("roll")
-    refused = roll.restart(Scope("a", 1), name="other")
-    assert isinstance(refused, Refused)
-    assert refused.kind == "rollout-running"
+def test_every_pool_keeps_its_own_limit() -> None:
+    """The restart of the host has succeeded when the last turn of the last pool has."""
+    other = PoolPlan("other", readiness=Readiness.NOTIFY, rollout=RolloutRules(1, 5.0, 600.0))
+    book = goes(goes(running(web(2), other) >> RestartRequested(wish()), "web/0"), "other/0")
+    ready(ends(book << "accepted op1", "other/0"), "other/0")
+    ready(ends(book, "web/0"), "web/0")
+    goes(book.until(15), "web/1")
+    assert book.host.pools["other"].rollout is None
+    assert not book.host.operations["op1"].state.is_final
+    ready(ends(book, "web/1"), "web/1").until(20) << "operation op1"
+    assert book
+    assert book.host.operations["op1"].state is OperationState.SUCCEEDED
 
 
-def test_a_pause_begins_no_new_turn() -> None:
-    """The turn under way ends by itself; the progress deadline rests, and counts anew afterwards."""
-    roll = Rolling()
-    roll.restart()
-    assert Accepted("roll") in roll.tell(PauseRequested("roll"))
-    assert roll.operation().state == "paused"
-    assert Accepted("roll") in roll.tell(PauseRequested("roll"))
-    roll.replace(a(0))
-    roll.wait(500.0)
-    assert roll.leaving == []
-    assert next_deadline(roll.host) is None
-    roll.tell(UnpauseRequested("roll"))
-    assert roll.leaving == [a(1)]
-    assert roll.operation().state == "running"
+def test_a_rollout_that_halts_at_once_touches_no_other_pool() -> None:
+    """The first pool has no time at all."""
+    book = running(web(2, progress=0), PoolPlan("other")) >> RestartRequested(wish()) << "accepted op1"
+    assert book
+    assert book.host.operations["op1"].state is OperationState.FAILED
+    assert book.instance("other/0").phase is Phase.RUNNING
 
 
-def test_an_abort_leaves_the_rest_alone() -> None:
-    """Turns under way end by themselves; a second abort changes nothing; anything else is refused."""
-    roll = Rolling()
-    roll.restart()
-    roll.tell(AbortRequested("roll"))
-    assert roll.operation().state == "aborted"
-    roll.replace(a(0))
-    roll.wait(100.0)
-    assert [one.generation for one in roll.host.instances.values()] == [2, 1, 1]
-    assert Accepted("roll") in roll.tell(AbortRequested("roll"))
-    assert _refusal(roll, PauseRequested("roll")) == "operation-ended"
-    assert _refusal(roll, PauseRequested("nope")) == "unknown-operation"
-    roll.tell(StopRequested(Wish(Scope("a"), "stop")))
-    assert _refusal(roll, AbortRequested("stop")) == "not-a-rollout"
+def test_a_stuck_instance_is_named_before_anybody_is_touched() -> None:
+    """In whichever pool it is."""
+    book = running(web(2), PoolPlan("other"))
+    ill = replace(book.instance("other/0"), phase=Phase.STUCK, ready=False)
+    book.host.instances[ill.id] = ill
+    book >> RestartRequested(wish()) << "accepted op1"
+    assert book
+    assert book.host.operations["op1"].message == "other/0 is stuck, so nobody was touched"
+    assert book.host.steps["op1"][named("web/0")].state == "aborted"
 
 
-def _refusal(roll: Rolling, event: OperationWish) -> str:
-    return next(effect.kind for effect in roll.tell(event) if isinstance(effect, Refused))
-
-
-def test_the_whole_host_rolls_pool_by_pool_at_once() -> None:
-    """One operation; each pool keeps its own limit."""
-    roll = Rolling(2, others=1)
-    roll.restart(Scope())
-    assert roll.leaving == [a(0), InstanceId("b0", 0)]
-    roll.replace(a(0))
-    roll.replace(InstanceId("b0", 0))
-    roll.wait(5.0)
-    assert roll.host.pools["b0"].rollout is None
-    roll.replace(a(1))
-    roll.wait(5.0)
-    assert roll.operation().state == "succeeded"
-
-
-def test_a_failure_in_one_pool_ends_the_restart_of_the_host() -> None:
-    """Nobody is touched after a failure, in no pool."""
-    roll = Rolling(3, others=2)
-    roll.restart(Scope())
-    roll.tell(Exited(InstanceId("b0", 0), 1, OK))
-    roll.tell(SpawnFailed(InstanceId("b0", 0), 2, "cannot run it"))
-    assert roll.operation().state == "failed"
-    assert all(pool.rollout is None for pool in roll.host.pools.values())
-    assert roll.one(a(1)).generation == 1
-
-
-def test_only_the_failed() -> None:
-    """What serves is not touched; with nothing failed there is nothing to do."""
-    roll = Rolling()
-    roll.restart(name="none", only_failed=True)
-    assert roll.operation("none").state == "succeeded"
-    assert roll.operation("none").message == "nothing has failed"
-    roll.tell(Exited(a(1), 1, BAD))
-    effects = roll.tell(RestartRequested(Wish(Scope("a"), "roll"), only_failed=True))
-    assert [effect.instance for effect in effects if isinstance(effect, Spawn)] == [a(1)]
-    assert not any(isinstance(effect, Signal) for effect in effects)
-
-
-def test_a_shutdown_ends_it() -> None:
-    """Shutdown is above everything."""
-    roll = Rolling()
-    roll.restart()
-    roll.tell(ShutdownRequested(Wish(Scope(), "end")))
-    assert roll.operation().state == "aborted"
-    assert roll.operation().message == "the host is shutting down"
+def test_what_has_finished_runs_again() -> None:
+    """Completion counts as replaced."""
+    plan = web(1, restart=RestartRules(RestartPolicy.ON_FAILURE))
+    book = running(plan) >> Exited(named("web/0"), 1, OK) << "web/0 running > stopped (completed)"
+    book >> RestartRequested(wish("web")) << "accepted op1" << "web/0 stopped > pending (start)"
+    book << "spawn web/0#2 (restart)" << "web/0 pending > starting (restart)"
+    book >> Exited(named("web/0"), 2, OK) << "web/0 starting > stopped (completed)"
+    assert book
+    assert book.host.operations["op1"].state is OperationState.SUCCEEDED
 
 
 def test_a_task_is_replaced_when_it_has_completed() -> None:
     """For what runs to completion, that is what ready means."""
-    host = host_of(PoolPlan("t", kind=Kind.TASK, restart=RestartRules()))
-    key = InstanceId("t", 0)
-    step(host, Booted(), 0.0)
-    step(host, Tick(), 0.0)
-    step(host, Spawned(key, 1, 10), 0.0)
-    step(host, Exited(key, 1, OK), 0.5)
-    assert host.instances[key].finished
-    step(host, RestartRequested(Wish(Scope("t"), "roll")), 1.0)
-    step(host, Spawned(key, 2, 11), 1.0)
-    step(host, Exited(key, 2, OK), 1.5)
-    assert host.operations["roll"].state == "succeeded"
+    plan = PoolPlan("task", kind=Kind.TASK, restart=RestartRules())
+    book = running(plan) >> Exited(named("task/0"), 1, OK) << "task/0 running > stopped (completed)"
+    assert book.instance("task/0").finished
+    book >> RestartRequested(wish("task")) << "accepted op1" << "task/0 stopped > pending (start)"
+    book << "spawn task/0#2 (restart)" << "task/0 pending > starting (restart)"
+    book >> Spawned(named("task/0"), 2, 7) >> Exited(named("task/0"), 2, OK)
+    assert book << "task/0 starting > stopped (completed)"
+    assert book.host.operations["op1"].state is OperationState.SUCCEEDED
+
+
+def test_a_turn_waits_for_its_gates_like_any_start() -> None:
+    """The replacement of a dependent comes when its database is ready."""
+    db = PoolPlan("db", readiness=Readiness.NOTIFY)
+    book = running(db, web(1, depends_on={"db": Condition.READY}))
+    book >> Told(named("db/0"), 1, reloading=True) << "db/0 unready: it is reloading"
+    goes(book >> RestartRequested(wish("web")), "web/0") << "accepted op1"
+    book >> Exited(named("web/0"), 1, OK) << "web/0 stopping > pending (exit)"
+    book >> Told(named("db/0"), 1, ready=True) << "spawn web/0#2 (restart)"
+    assert book << "web/0 pending > starting (restart)"
+
+
+def test_a_restart_drains() -> None:
+    """The old generation finishes what it holds."""
+    book = running(web(1, drain=DrainPolicy("SIGUSR1"))) >> RestartRequested(wish("web"))
+    assert book << "web/0 running > draining (restart, drain)" << "SIGUSR1 main web/0#1" << "accepted op1"
+
+
+def test_a_replacement_that_flaps_proves_itself_anew() -> None:
+    """It has to be ready for min_ready without a break."""
+    book = goes(running(web(2)) >> RestartRequested(wish("web")), "web/0") << "accepted op1"
+    ready(ends(book, "web/0"), "web/0")
+    book.at(13) >> Told(named("web/0"), 2, reloading=True) >> Told(named("web/0"), 2, ready=True)
+    assert book.until(17.9)
+    assert goes(book.until(18), "web/1")
+
+
+@given(st.floats(0, 1e7), st.floats(0, 100))
+def test_the_moment_of_proof_is_met_exactly(began: float, min_ready: float) -> None:
+    """A clock is a float: the sum that wakes the daemon must be the sum that ends the turn."""
+    book = goes(running(web(1, min_ready=min_ready)).at(10 + began) >> RestartRequested(wish("web")), "web/0")
+    ready(ends(book << "accepted op1", "web/0"), "web/0")
+    rollout = book.host.pools["web"].rollout
+    if rollout is not None:
+        assert rollout.wake_at is not None
+        book.until(rollout.wake_at)
+    assert book
+    assert book.host.operations["op1"].state is OperationState.SUCCEEDED
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7])
+def test_a_whole_pool_never_misses_more_than_it_may(limit: int) -> None:
+    """Seven instances, each replaced once, at most `limit` away at any time."""
+    book = running(web(7, limit=limit, min_ready=1))
+    book >> RestartRequested(wish("web"))
+    for _ in range(100):
+        book._left.clear()
+        away = [one for one in book.host.instances.values() if not one.ready]
+        assert len(away) <= limit
+        for one in away:
+            if one.phase is Phase.STOPPING:
+                book >> Exited(one.id, one.generation, OK)
+                book._left.clear()
+        for one in list(book.host.instances.values()):
+            if one.phase is Phase.STARTING:
+                book >> Told(one.id, one.generation, ready=True)
+                book._left.clear()
+        book.until(book.now + 1)
+    assert all(one.generation == 2 for one in book.host.instances.values())
+    assert book.host.operations["op1"].state is OperationState.SUCCEEDED
