@@ -74,6 +74,19 @@ def test_capacity_that_is_missing_already_counts() -> None:
     assert book.instance("web/0").generation == 1
 
 
+def test_one_that_proves_itself_still_takes_its_place() -> None:
+    """It may fail yet: with another one down by itself there is no room for a third."""
+    slow = RestartRules(backoff=Backoff(initial_seconds=500.0, max_seconds=500.0, jitter=0.0))
+    book = running(web(4, limit=2, restart=slow)) >> RestartRequested(wish("web"))
+    goes(goes(book, "web/0"), "web/1") << "accepted op1"
+    ready(ends(book, "web/1"), "web/1")
+    ready(ends(book.at(12), "web/0"), "web/0")
+    book.at(13) >> Exited(named("web/3"), 1, BAD) << "web/3 running > backoff (exit)"
+    assert book.until(16.9)
+    goes(book.until(17), "web/2") << "web/3 backoff > pending (restart)"
+    assert book << "spawn web/3#2 (restart)" << "web/3 pending > starting (restart)"
+
+
 def test_the_broken_go_first() -> None:
     """To replace what does not serve costs nothing; until it has proven itself nobody else is taken."""
     book = running(web(2)) >> Exited(named("web/1"), 1, BAD) << "web/1 running > backoff (exit)"
