@@ -103,7 +103,7 @@ async def read_body(
     Raises `Problem` of kind unsupported-media-type, bad-request, invalid-body or unknown-signal.
     """
     raw = await request.body()
-    document = _document(request, raw) if raw.strip() else {}
+    document = _document(request, raw) if raw else {}
     unknown = [name for name in document if name not in fields]
     if unknown:
         names = ", ".join(f'"{shown(name)}"' for name in unknown[:5])

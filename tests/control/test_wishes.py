@@ -125,6 +125,7 @@ BAD_BODIES: list[tuple[bytes, str]] = [
     (b"[]", "invalid-body"),
     (b'"now"', "invalid-body"),
     (b"null", "invalid-body"),
+    (b" \n", "bad-request"),
     (b"{", "bad-request"),
     (b"\xff\xfe", "bad-request"),
     (b'{"urgency": NaN}', "bad-request"),
