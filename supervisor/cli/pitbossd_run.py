@@ -32,6 +32,7 @@ from supervisor.core.identity import InstanceId
 from supervisor.core.launch import Launch, ListenSocket
 from supervisor.core.state import Host, create
 from supervisor.manifest.load import Manifest
+from supervisor.runtime import sight
 from supervisor.runtime.checks import Checks
 from supervisor.runtime.containment import choose_containment
 from supervisor.runtime.engine import Engine
@@ -67,6 +68,7 @@ def run_daemon(manifest: Manifest, log_format: str, log_level: str) -> int:
     # The watchdog of systemd ends a daemon that hangs with SIGABRT: where it hung goes to the log.
     faulthandler.enable()
     raise_nofile()
+    sight.hold()
     _prepare_directories(manifest)
     locks = [_lock(directory / "pitbossd.lock") for directory in _own_directories(manifest)]
     sockets = ListenSockets()

@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from supervisor.runtime.procfs import read_cgroup
+from supervisor.runtime.sight import BlindError, sighted
+from supervisor.runtime.sight import read as _read
 
 log = logging.getLogger(__name__)
 
@@ -42,17 +44,18 @@ class Cgroup:
         _write(self.procs, str(pid))
 
     def members(self) -> list[int]:
-        """The processes in it and below it; zombies are not among them."""
+        """The processes in it and below it; zombies are not among them. Raises BlindError."""
         found: list[int] = []
-        for directory, _, files in os.walk(self.directory):
-            if "cgroup.procs" in files:
-                with suppress(OSError):
-                    # "0" stands for a process of another pid namespace.
-                    found.extend(pid for pid in map(int, _read(f"{directory}/cgroup.procs").split()) if pid)
+        for directory in sighted(
+            lambda: [one for one, _, _ in os.walk(self.directory, onerror=_unless_gone)]
+        ):
+            with suppress(OSError):
+                # "0" stands for a process of another pid namespace.
+                found.extend(pid for pid in map(int, _read(f"{directory}/cgroup.procs").split()) if pid)
         return found
 
     def is_populated(self) -> bool:
-        """Whether anything lives in it or below it."""
+        """Whether anything lives in it or below it. Raises BlindError."""
         try:
             return b"populated 1" in _read(f"{self.directory}/cgroup.events")
         except OSError:
@@ -62,7 +65,7 @@ class Cgroup:
         """SIGKILL everything in it, concurrent forks included; False where that cannot be (before 5.14)."""
         try:
             _write(f"{self.directory}/cgroup.kill", "1")
-        except OSError:
+        except (OSError, BlindError):
             return False
         return True
 
@@ -70,7 +73,7 @@ class Cgroup:
         """How many of its processes the kernel killed for want of memory; 0 without a memory controller."""
         try:
             lines = _read(f"{self.directory}/memory.events").splitlines()
-        except OSError:
+        except (OSError, BlindError):
             return 0
         return sum(int(line.split()[1]) for line in lines if line.startswith(b"oom_kill "))
 
@@ -240,14 +243,17 @@ def _unescape(field_: bytes) -> str:
     return os.fsdecode(field_)
 
 
-def _read(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        return file.read()
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _write(path: str, text: str) -> None:
-    descriptor = os.open(path, _WRITE)
-    try:
-        os.write(descriptor, text.encode())
-    finally:
-        os.close(descriptor)
+    def write() -> None:
+        descriptor = os.open(path, _WRITE)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+
+    sighted(write)

@@ -23,6 +23,7 @@ from supervisor.runtime.procfs import (
     read_stat,
     read_variable,
 )
+from supervisor.runtime.sight import BlindError
 from supervisor.runtime.tags import family_of, make_tag, new_family, read_tag
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ class Containment:
         if self._cgroups is not None:
             try:
                 tree.cgroup = self._cgroups.create(f"{instance.pool}.{instance.index}.{generation}")
-            except OSError as error:
+            except (OSError, BlindError) as error:
                 self._warn(f"cannot make a control group for {instance}", error)
         self._by_tag[tree.tag] = tree
         self._by_marker[marker] = tree
@@ -106,12 +107,14 @@ class Containment:
         if tree.cgroup is None:
             return
         try:
-            tree.cgroup.add(leader)
-        except OSError as error:
+            self._move(tree, tree.cgroup, leader)
+        except (OSError, BlindError) as error:
             # The usual reason is that it has ended already, and a zombie cannot be moved.
             if not isinstance(error, ProcessLookupError):
                 self._warn(f"cannot move {tree.instance} into its control group", error)
-            return
+
+    def _move(self, tree: Tree, cgroup: Cgroup, leader: int) -> None:
+        cgroup.add(leader)
         tree.sealed = last_pid() == leader
         if tree.sealed:
             return
@@ -122,7 +125,7 @@ class Containment:
                 return
             for pid in outside:
                 with suppress(OSError):
-                    tree.cgroup.add(pid)
+                    cgroup.add(pid)
             moved |= outside
 
     def dismiss(self, tree: Tree) -> None:
@@ -135,7 +138,10 @@ class Containment:
             self._cgroups.remove(tree.cgroup)
 
     def members(self, tree: Tree) -> dict[int, int]:
-        """The living processes of a tree with their start times; they are known from now on."""
+        """The living processes of a tree with their start times; they are known from now on.
+
+        Raises BlindError where nothing can be seen; what was known is still known then.
+        """
         seeds = {tree.leader, *tree.orphans}
         for pid, started in tree.known.items():
             stat = read_stat(pid)
@@ -180,8 +186,14 @@ class Containment:
     def descends_from(self, pid: int, tree: Tree) -> bool:
         """Whether a process is in a tree by its control group or its ancestors.
 
-        Tags and markers do not count here: a stranger could put them on.
+        Tags and markers do not count here: a stranger could put them on. Nor does what cannot be seen.
         """
+        try:
+            return self._descends_from(pid, tree)
+        except BlindError:
+            return False
+
+    def _descends_from(self, pid: int, tree: Tree) -> bool:
         if tree.cgroup is not None and self._is_inside(tree.cgroup, pid):
             return True
         own = os.getpid()
@@ -228,7 +240,7 @@ class Containment:
         path = read_cgroup(pid)
         return path is not None and (path == group.path or path.startswith(group.path + "/"))
 
-    def _warn(self, what: str, error: OSError) -> None:
+    def _warn(self, what: str, error: Exception) -> None:
         if not self._warned:
             self._warned = True
             log.warning("%s: %s; its tree is held together without, here and from now on", what, error)

@@ -19,6 +19,7 @@ from types import FrameType
 from supervisor.runtime.children import unreaped
 from supervisor.runtime.containment import Containment, Tree
 from supervisor.runtime.procfs import Stat, children_of, read_stat
+from supervisor.runtime.sight import BlindError
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Descendants:
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._orphans: dict[int, _Orphan] = {}
+        self._unwatched: set[int] = set()
         self._own = os.getpid()
         self._own_group = os.getpgid(0)
         self._is_fresh = False
@@ -65,7 +67,7 @@ class Descendants:
         self._listen()
 
     def sweep(self) -> None:
-        """Adopt every orphan there is, and reap those that have ended.
+        """Adopt every orphan there is, and reap those that have ended. Raises BlindError.
 
         All that ask in one turn of the loop share one look: what the loop reported in this turn had
         happened before it.
@@ -74,6 +76,14 @@ class Descendants:
             return
         self._is_fresh = True
         self._loop.call_soon(self._grow_stale)
+        try:
+            self._look_until_quiet()
+        except BlindError:
+            self._is_fresh = False
+            self._sweep_later()
+            raise
+
+    def _look_until_quiet(self) -> None:
         # One that ends between the listing and its turn leaves its own children to us unlisted.
         for _ in range(LOOKS):
             if not self._look():
@@ -110,7 +120,8 @@ class Descendants:
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
-        self.sweep_again()
+        with suppress(BlindError):
+            self.sweep_again()
         for orphan in list(self._orphans.values()):
             if orphan.tree is None:
                 log.warning("process %d is of no generation any more: it is killed", orphan.pid)
@@ -139,7 +150,8 @@ class Descendants:
     def _ring(self) -> None:
         self._timer = None
         self._listen()
-        self.sweep()
+        with suppress(BlindError):
+            self.sweep()
 
     def _adopt(self, stat: Stat) -> bool:
         tree = self._containment.tree_of_orphan(stat)
@@ -148,13 +160,20 @@ class Descendants:
         try:
             pidfd = os.pidfd_open(stat.pid, os.O_NONBLOCK)
         except OSError as error:
-            log.warning(
-                "cannot watch process %d: %s; it is tried again when the next one ends", stat.pid, error
-            )
+            if stat.pid not in self._unwatched:
+                log.warning("cannot watch process %d: %s; trying again", stat.pid, error)
+            # It belongs to its tree nevertheless: who is not watched is not gone.
+            self._unwatched.add(stat.pid)
+            if tree is not None:
+                tree.orphans.add(stat.pid)
+            self._sweep_later()
             return False
+        self._unwatched.discard(stat.pid)
         # It is a child, and only this module reaps it: the pid is still the process that was looked at.
         if os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG) is not None:
             os.close(pidfd)
+            if tree is not None:
+                tree.orphans.discard(stat.pid)
             return True
         orphan = _Orphan(stat.pid, pidfd, tree)
         self._orphans[stat.pid] = orphan
@@ -174,7 +193,8 @@ class Descendants:
         self._orphans.pop(orphan.pid, None)
         self._drop(orphan)
         # Its own children have come to this process by now.
-        self.sweep()
+        with suppress(BlindError):
+            self.sweep()
         if orphan.tree is not None:
             self._on_end(orphan.tree)
 

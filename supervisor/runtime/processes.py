@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -33,6 +34,7 @@ from supervisor.runtime.children import (
 from supervisor.runtime.containment import MARKER, Containment, Tree
 from supervisor.runtime.descendants import Descendants
 from supervisor.runtime.procfs import read_stat
+from supervisor.runtime.sight import BlindError
 from supervisor.runtime.spawn_errors import unprepared
 from supervisor.runtime.tree_signals import TreeSignals
 
@@ -170,12 +172,12 @@ class Processes:
         if life is None:
             return
         if act.target is Target.ALL:
-            self._descendants.sweep()
-            self._signals.signal_tree(life.tree, act.signal)
+            self._signals.signal_tree(life.tree, act.signal, self._descendants.sweep)
         elif not life.exited:
             # While its parent lives a process is easy to find: what is seen now is known later.
             if life.tree.cgroup is None:
-                self._containment.members(life.tree)
+                with suppress(BlindError):
+                    self._containment.members(life.tree)
             self._signals.send(life.instance, life.main.pid, life.main.pidfd, act.signal)
 
     def kill(self, act: Kill) -> None:
@@ -202,7 +204,8 @@ class Processes:
             return False
         if pid in {life.leader.pid, life.main.pid} or self._containment.descends_from(pid, life.tree):
             return True
-        self._descendants.sweep()
+        with suppress(BlindError):
+            self._descendants.sweep()
         return self._containment.descends_from(pid, life.tree)
 
     def adopt_main(self, instance: InstanceId, generation: int, pid: int) -> bool:
@@ -219,15 +222,18 @@ class Processes:
         if pid == life.leader.pid:
             self._watch_main(life, life.leader)
             return True
-        before = read_stat(pid)
-        if before is None or not before.is_alive or not self.owns(instance, generation, pid):
-            return False
         try:
+            before = read_stat(pid)
+            if before is None or not before.is_alive or not self.owns(instance, generation, pid):
+                return False
             child = hold_child(pid)
-        except OSError as error:
+        except (OSError, BlindError) as error:
             log.warning("cannot watch process %d of %s: %s; its main process stays", pid, instance, error)
             return False
-        after = read_stat(pid)
+        try:
+            after = read_stat(pid)
+        except BlindError:
+            after = None
         if after is None or after.started != before.started:
             reap_or_release(child)
             return False
@@ -273,9 +279,14 @@ class Processes:
             self._look_again(life)
 
     def _main_ended(self, life: _Life) -> None:
-        status = wait_status(life.main)
+        try:
+            status = wait_status(life.main)
+            left = self._left(life)
+        except BlindError:
+            # Whether something of it is left cannot be seen: until it can, it has not ended.
+            status = None
         if status is None:
-            # Dead, and held by a tracer: the handle stays readable until that lets go.
+            # Else it is dead and held by a tracer: the handle stays readable until that lets go.
             self._loop.remove_reader(life.main.pidfd)
             self._loop.call_later(HELD_SECONDS, self._watch_again, life)
             return
@@ -285,7 +296,6 @@ class Processes:
         self._output.drain(life.instance)
         if life.tree.cgroup is not None and life.tree.cgroup.out_of_memory_kills():
             status = replace(status, out_of_memory=True)
-        left = self._left(life)
         life.exited = True
         if failure is not None:
             self._finish(life)
@@ -305,7 +315,7 @@ class Processes:
             self._loop.add_reader(life.main.pidfd, self._main_ended, life)
 
     def _left(self, life: _Life) -> int:
-        """How many processes of the tree are alive."""
+        """How many processes of the tree are alive. Raises BlindError."""
         if self._containment.is_surely_empty(life.tree):
             return 0
         self._descendants.sweep()
@@ -319,7 +329,12 @@ class Processes:
     def _look_again(self, life: _Life) -> None:
         if (life.instance, life.generation) not in self._lives or not life.exited:
             return
-        if self._left(life):
+        try:
+            left = self._left(life)
+        except BlindError:
+            self._rescan_later(life)
+            return
+        if left:
             if life.killing:
                 self._kill_round(life)
             return

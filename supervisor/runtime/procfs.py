@@ -1,12 +1,15 @@
 """Read about processes in /proc: who is whose parent, group and session, since when, and with what mark.
 
 Every answer is a snapshot and may be out of date when it arrives; a process that is gone or may not
-be looked at answers None. What follows from an answer is not decided here. Format: proc(5).
+be looked at answers None. Each raises `BlindError` where nothing could be seen for want of descriptors.
+What follows from an answer is not decided here. Format: proc(5).
 """
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from supervisor.runtime.sight import read, sighted
 
 ENVIRON_BYTES = 128 * 1024
 """At most this much of an environment is searched. The marker is put in front of it."""
@@ -35,8 +38,7 @@ class Stat:
 def read_stat(pid: int) -> Stat | None:
     """How a process stands, or None if there is none."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read()
+        text = read(f"/proc/{pid}/stat")
     except OSError:
         return None
     # The name in parentheses may hold anything, also a parenthesis.
@@ -56,13 +58,12 @@ def children_of(pid: int) -> list[int]:
     found: list[int] = []
     directory = f"/proc/{pid}/task"
     try:
-        threads = os.listdir(directory)
+        threads = sighted(lambda: os.listdir(directory))
     except OSError:
         return found
     for thread in threads:
         try:
-            with open(f"{directory}/{thread}/children", "rb") as file:
-                found.extend(map(int, file.read().split()))
+            found.extend(map(int, read(f"{directory}/{thread}/children").split()))
         except FileNotFoundError:
             if not _lists_children():
                 return _children_the_slow_way(pid)
@@ -77,7 +78,7 @@ def _lists_children() -> bool:
 
 
 def _children_the_slow_way(pid: int) -> list[int]:
-    stats = (read_stat(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    stats = (read_stat(int(name)) for name in sighted(lambda: os.listdir("/proc")) if name.isdigit())
     return [stat.pid for stat in stats if stat is not None and stat.parent == pid]
 
 
@@ -94,8 +95,7 @@ def ancestors_of(pid: int) -> Iterator[int]:
 def read_variable(pid: int, name: str) -> str | None:
     """A variable of the environment that a process was started with; None too if it may not be read."""
     try:
-        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
-            block = b"\0" + file.read(ENVIRON_BYTES)
+        block = b"\0" + read(f"/proc/{pid}/environ", ENVIRON_BYTES)
     except OSError:
         return None
     start = block.find(b"\0" + name.encode() + b"=")
@@ -106,15 +106,13 @@ def read_variable(pid: int, name: str) -> str | None:
 
 def last_pid() -> int:
     """The pid that was given out last in this pid namespace; the last field of /proc/loadavg."""
-    with open("/proc/loadavg", "rb") as file:
-        return int(file.read().split()[-1])
+    return int(read("/proc/loadavg").split()[-1])
 
 
 def read_cgroup(pid: int) -> str | None:
     """The path of a process in the cgroup v2 hierarchy, as /proc shows it to this process."""
     try:
-        with open(f"/proc/{pid}/cgroup", "rb") as file:
-            lines = file.read().splitlines()
+        lines = read(f"/proc/{pid}/cgroup").splitlines()
     except OSError:
         return None
     return next((os.fsdecode(line[3:]) for line in lines if line.startswith(b"0::")), None)

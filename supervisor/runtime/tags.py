@@ -12,6 +12,8 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from supervisor.runtime.sight import read
+
 RLIMIT_LOCKS = 10
 """From asm-generic/resource.h; the `resource` module has no name for it."""
 
@@ -57,8 +59,7 @@ def tagged(tag: int | None) -> Iterator[None]:
 def read_tag(pid: int) -> int | None:
     """The tag that a process (or a zombie) carries; None if it has none or is gone."""
     try:
-        with open(f"/proc/{pid}/limits", "rb") as file:
-            text = file.read()
+        text = read(f"/proc/{pid}/limits")
     except OSError:
         return None
     start = text.find(_LINE)

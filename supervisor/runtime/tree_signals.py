@@ -15,6 +15,7 @@ from supervisor.core.exits import SIGNAL_NUMBERS
 from supervisor.core.identity import InstanceId
 from supervisor.runtime.containment import Containment, Tree
 from supervisor.runtime.procfs import read_stat
+from supervisor.runtime.sight import BlindError, sighted
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +35,9 @@ class TreeSignals:
     def __init__(self, containment: Containment) -> None:
         self._containment = containment
 
-    def signal_tree(self, tree: Tree, name: str) -> None:
-        """Send a signal to every living process of the tree."""
-        self._send_to_new_ones(tree, name, SIGNAL_ROUNDS, lambda: None)
+    def signal_tree(self, tree: Tree, name: str, look_for_orphans: Callable[[], None]) -> None:
+        """Send a signal to every living process of the tree, orphans that are found meanwhile included."""
+        self._send_to_new_ones(tree, name, SIGNAL_ROUNDS, look_for_orphans)
 
     def kill_tree(self, tree: Tree, look_for_orphans: Callable[[], None]) -> None:
         """SIGKILL all there is. What is forked meanwhile is left for the next call.
@@ -64,8 +65,12 @@ class TreeSignals:
     def _send_to_new_ones(self, tree: Tree, name: str, rounds: int, before: Callable[[], None]) -> None:
         seen: dict[int, int] = {}
         for _ in range(rounds):
-            before()
-            members = self._containment.members(tree)
+            try:
+                before()
+                members = self._containment.members(tree)
+            except BlindError as error:
+                log.warning("cannot send %s to all of %s: %s", name, tree.instance, error)
+                return
             fresh = {pid: started for pid, started in members.items() if seen.get(pid) != started}
             if not fresh:
                 return
@@ -75,12 +80,14 @@ class TreeSignals:
 
     def _send_to_member(self, tree: Tree, pid: int, started: int, name: str) -> None:
         try:
-            pidfd = os.pidfd_open(pid, os.O_NONBLOCK)
+            sighted(lambda: self._open_and_send(tree, pid, started, name))
         except ProcessLookupError:
             return
-        except OSError as error:
+        except (OSError, BlindError) as error:
             log.warning("cannot send %s to process %d of %s: %s", name, pid, tree.instance, error)
-            return
+
+    def _open_and_send(self, tree: Tree, pid: int, started: int, name: str) -> None:
+        pidfd = os.pidfd_open(pid, os.O_NONBLOCK)
         try:
             stat = read_stat(pid)
             if stat is not None and stat.started == started:
