@@ -57,7 +57,7 @@ def goes_on(one: Daemon, beat: Path) -> int:
 
 @pytest.fixture
 def elsewhere() -> Iterator[Path]:
-    """A directory on another file system than those that fail."""
+    """A directory on another file system than those that fail. Asked for before `daemon`, it outlives it."""
     path = Path(tempfile.mkdtemp(prefix="pb-else-", dir="/tmp"))
     yield path
     shutil.rmtree(path)
@@ -86,7 +86,7 @@ def test_logs_on_a_device_that_breaks_down(device: Device, daemon: Make, tmp_pat
     assert "Traceback" not in one.log()
 
 
-def test_a_journal_on_a_device_that_breaks_down(device: Device, daemon: Make, elsewhere: Path) -> None:
+def test_a_journal_on_a_device_that_breaks_down(device: Device, elsewhere: Path, daemon: Make) -> None:
     """Wishes are carried out with a warning, and the daemon ends as ever; what was durable still is."""
     pools = {name: pool(worker("obedient")) for name in ("web", "jobs")}
     one = daemon(
@@ -119,7 +119,7 @@ def test_a_journal_on_a_device_that_breaks_down(device: Device, daemon: Make, el
     assert goals == {"web": "drained", "jobs": "up", "victim": "up"}
 
 
-def test_what_was_wished_meanwhile_is_durable_after(disk: Disk, daemon: Make, elsewhere: Path) -> None:
+def test_what_was_wished_meanwhile_is_durable_after(disk: Disk, elsewhere: Path, daemon: Make) -> None:
     """Full, then read-only, then neither: logs and journal work again, and nobody has to ask for it."""
     # The lock of the daemon stays open, and would keep the kernel from making its file system read-only.
     lock, outside = disk.path / "pitbossd.lock", elsewhere / "lock"
