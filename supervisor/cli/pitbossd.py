@@ -5,23 +5,18 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from supervisor import __version__
-
-if TYPE_CHECKING:
-    # Only named: at run time it would bring pydantic into `--help`.
-    from supervisor.manifest.load import Manifest
 
 DEFAULT_MANIFEST = "/etc/pitboss/pitboss.yaml"
 
 # Whether the file can be read is found out by reading it: click would end with a usage error instead.
 MANIFEST = click.Path(readable=False, path_type=Path)
 
-INVALID_MANIFEST = 78
-"""EX_CONFIG of sysexits(3); the systemd unit does not restart on it."""
+INVALID_MANIFEST = os.EX_CONFIG
+"""78 in sysexits(3); the systemd unit does not restart on it."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -59,10 +54,20 @@ def run(manifest: Path, log_format: str, log_level: str) -> None:
     daemon runs on the same directory. Exit codes: 0 ended as asked; 1 could not start, or something
     outlived SIGKILL; 78 invalid manifest.
     """
-    loaded = _load(manifest)
-    # Late: `check` and `--help` answer without the HTTP stack.
-    from supervisor.cli.pitbossd_run import CannotStartError, run_daemon
+    # Late: `--help` answers without any of it.
+    from supervisor.cli.pitbossd_read import CannotReadError, InvalidManifestError, Reading
 
+    try:
+        with Reading(manifest, _complain) as reading:
+            # The HTTP stack, while the child reads.
+            from supervisor.cli.pitbossd_run import CannotStartError, run_daemon
+
+            loaded = reading.manifest()
+    except InvalidManifestError:
+        sys.exit(INVALID_MANIFEST)
+    except CannotReadError as error:
+        _complain(f"pitbossd: {error}", "pitbossd: nothing was started.")
+        sys.exit(1)
     try:
         sys.exit(run_daemon(loaded, log_format, log_level))
     except CannotStartError as error:
@@ -187,17 +192,6 @@ def _write_anew(path: Path, text: str) -> None:
     except OSError as error:
         click.echo(f"pitbossd: cannot write {path}: {error.strerror}; nothing was overwritten", err=True)
         sys.exit(1)
-
-
-def _load(manifest: Path) -> "Manifest":
-    from supervisor.manifest.load import load
-    from supervisor.manifest.problems import ManifestError
-
-    try:
-        return load(manifest)
-    except ManifestError as error:
-        _complain(*str(error).splitlines())
-        sys.exit(INVALID_MANIFEST)
 
 
 def _complain(*lines: str) -> None:

@@ -31,7 +31,7 @@ from supervisor.core.events import (
 from supervisor.core.identity import InstanceId
 from supervisor.core.launch import Launch, ListenSocket
 from supervisor.core.state import Host, create
-from supervisor.manifest.load import Manifest
+from supervisor.manifest.loaded import Manifest
 from supervisor.runtime import sight
 from supervisor.runtime.checks import Checks
 from supervisor.runtime.containment import choose_containment

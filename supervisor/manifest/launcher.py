@@ -1,29 +1,19 @@
-"""From the model of a pool to what one generation of an instance looks like.
+"""What one generation of an instance looks like.
 
 Decides the command, the environment, the directories and the probes of each generation. Templates
 were read when the manifest was loaded, and `trouble` has rendered all of them once: `launch` does not
-fail, asks nobody and reads no file.
+fail, asks nobody and reads no file. It is part of what a running daemon holds: it knows no model.
 """
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from supervisor.core.launch import (
-    CheckTarget,
-    ExecCheck,
-    HttpCheck,
-    Identity,
-    Launch,
-    LogFormat,
-    LogPolicy,
-    TcpCheck,
-)
-from supervisor.manifest import model
+from supervisor.core.launch import CheckTarget, ExecCheck, HttpCheck, Launch, TcpCheck
 from supervisor.manifest.addresses import host_port, http_url
-from supervisor.manifest.sockets import SocketTemplate
-from supervisor.manifest.templates import LATE_GENERATION, Scope, Template, parse
+from supervisor.manifest.socket_template import SocketTemplate
+from supervisor.manifest.templates import LATE_GENERATION, Scope, Template
 
 
 class Environment(dict[str, str]):
@@ -35,13 +25,17 @@ class Environment(dict[str, str]):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check before its templates are filled in. `headers` and `method` are those of an HTTP check."""
+    """A check before its templates are filled in. All but the first two are those of an HTTP check.
+
+    A relative path of a unix socket is taken from `directory`.
+    """
 
     kind: Literal["http", "tcp", "exec"]
     words: tuple[Template, ...]
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict)
     unix_socket: Template | None = None
+    directory: str = "/"
 
     def at(self, scope: Scope) -> CheckTarget:
         """The check of one generation."""
@@ -51,8 +45,10 @@ class Check:
         if self.kind == "tcp":
             host, port = host_port(first)
             return TcpCheck(host, port)
-        unix_socket = None if self.unix_socket is None else self.unix_socket.render(scope)
-        return HttpCheck(first, self.method, self.headers, unix_socket)
+        if self.unix_socket is None:
+            return HttpCheck(first, self.method, self.headers)
+        path = os.path.join(self.directory, self.unix_socket.render(scope))
+        return HttpCheck(first, self.method, self.headers, path)
 
     def validate(self, scope: Scope) -> None:
         """Raise `ValueError` where the address makes no sense for this generation."""
@@ -64,7 +60,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """Renders the generations of one pool. `base` is everything of the environment that never differs."""
+    """Renders the generations of one pool.
+
+    `base` is everything of the environment that never differs, and `pattern` a launch with everything
+    else that never differs; its other fields are filled in for each generation.
+    """
 
     pool: str
     revision: str
@@ -75,32 +75,19 @@ class Launcher:
     base: Mapping[str, str] = field(repr=False)
     varying: tuple[tuple[str, Template], ...] = field(repr=False)
     checks: Mapping[str, Check] = field(repr=False)
-    identity: Identity | None
-    settings: model.Pool = field(repr=False)
+    pattern: Launch = field(repr=False)
     sockets: tuple[SocketTemplate, ...] = ()
 
     def launch(self, index: int, generation: int) -> Launch:
         """Everything that is needed to start one generation."""
         scope = Scope(self.pool, index, generation)
-        settings = self.settings
         checks = {name: check.at(scope) for name, check in self.checks.items()}
-        return Launch(
+        return replace(
+            self.pattern,
             argv=tuple(word.render(scope) for word in self.command),
             environment=self.environment(scope),
             working_directory=self._absolute(self.working_directory.render(scope)),
-            logs=LogPolicy(
-                self._absolute(self.log_directory.render(scope)),
-                settings.logs.max_bytes,
-                settings.logs.keep,
-                LogFormat(settings.logs.format),
-                settings.logs.rate_limit,
-            ),
-            identity=self.identity,
-            umask=settings.umask,
-            nice=settings.nice,
-            oom_score_adjust=settings.oom_score_adjust,
-            limits=limits(settings.limits),
-            watchdog_seconds=settings.watchdog,
+            logs=replace(self.pattern.logs, directory=self._absolute(self.log_directory.render(scope))),
             readiness=checks.get("readiness"),
             liveness=checks.get("liveness"),
             drain=checks.get("drain"),
@@ -144,55 +131,3 @@ def _first_error(check: Check, pool: str, index: int) -> str | None:
             whose = scope.instance if generation == 1 else f"{scope.instance} in generation {generation}"
             return f'{error}, found "{check.words[0].render(scope)[:60]}" for {whose}'
     return None
-
-
-def checks_of(pool: model.Pool, directory: str) -> dict[str, Check]:
-    """The checks that a pool asks for: readiness, liveness, drain and until.
-
-    A relative path of a unix socket is taken from `directory`.
-    """
-    drain = pool.drain
-    blocks = {
-        "readiness": pool.readiness,
-        "liveness": pool.liveness,
-        "drain": drain,
-        "until": drain.until if drain else None,
-    }
-    checks: dict[str, Check] = {}
-    for name, block in blocks.items():
-        if block is None:
-            continue
-        if block.http is not None:
-            checks[name] = _http(block.http, "POST" if name == "drain" else "GET", directory)
-        elif not isinstance(block, model.Drain) and block.tcp is not None:
-            checks[name] = Check("tcp", (parse(block.tcp),))
-        elif block.exec is not None:
-            checks[name] = Check("exec", tuple(parse(word) for word in block.exec))
-    return checks
-
-
-def limits(block: model.Limits) -> dict[str, tuple[int, int]]:
-    """Resource limits by their name in `resource`, without the prefix."""
-    named = {
-        "NOFILE": block.nofile,
-        "NPROC": block.nproc,
-        "CORE": block.core,
-        "MEMLOCK": block.memlock,
-        "STACK": block.stack,
-        "DATA": block.data,
-        "AS": block.address_space,
-        "FSIZE": block.fsize,
-    }
-    return {name: value for name, value in named.items() if value is not None}
-
-
-def constant(text: str) -> Template:
-    """A text that is no template, whatever it looks like."""
-    return Template(text, (text,))
-
-
-def _http(request: model.HttpRequest, method: str, directory: str) -> Check:
-    unix_socket = None if request.unix_socket is None else parse(request.unix_socket)
-    if unix_socket is not None and not unix_socket.source.startswith("/"):
-        unix_socket = Template(unix_socket.source, (f"{directory}/", *unix_socket.parts))
-    return Check("http", (parse(request.url),), request.method or method, dict(request.headers), unix_socket)

@@ -5,54 +5,29 @@ that step.
 """
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from supervisor.core.identity import InstanceId
-from supervisor.core.launch import Identity, Launch
+from supervisor.core.launch import Identity
 from supervisor.core.plan import HostPlan, PoolPlan
-from supervisor.manifest import envfiles, model
+from supervisor.manifest import envfiles
 from supervisor.manifest.addresses import SOCKET_PATH_BYTES
 from supervisor.manifest.checks import check_pool
 from supervisor.manifest.draft import Draft, PoolDraft, draft
 from supervisor.manifest.host import check_relations, warn
-from supervisor.manifest.launcher import Environment, Launcher, checks_of, constant
+from supervisor.manifest.launcher import Environment, Launcher
+from supervisor.manifest.loaded import ControlSettings, Manifest
 from supervisor.manifest.machine import AccountError, Machine
 from supervisor.manifest.merge import gather
 from supervisor.manifest.nodes import place_of
+from supervisor.manifest.patterns import checks_of, launch_pattern
 from supervisor.manifest.problems import ManifestError, Place, Problem, Problems, dotted, quoted_path
-from supervisor.manifest.relations import worst_case_shutdown_seconds
-from supervisor.manifest.sockets import Claims, ControlSettings, sockets_of
-from supervisor.manifest.templates import parse
+from supervisor.manifest.sockets import Claims, sockets_of
+from supervisor.manifest.templates import constant, parse
 from supervisor.manifest.translate import pool_plan, revision, stop_budget_seconds
 
-__all__ = ["ControlSettings", "Manifest", "ManifestError", "Problem", "load"]
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """A manifest that can be used. Values of environment files are in no field that is shown or dumped."""
-
-    path: Path
-    name: str
-    state_directory: Path
-    runtime_directory: Path
-    control: ControlSettings
-    plan: HostPlan
-    pools: Mapping[str, model.Pool] = field(repr=False)
-    warnings: tuple[Problem, ...]
-    _launchers: Mapping[str, Launcher] = field(repr=False, compare=False)
-
-    def launch(self, instance: InstanceId, generation: int) -> Launch:
-        """What one generation looks like. Raises `KeyError` for a pool that is not of this manifest."""
-        return self._launchers[instance.pool].launch(instance.index, generation)
-
-    @property
-    def worst_case_shutdown_seconds(self) -> float:
-        """How long the host may take to stop without extensions, seconds."""
-        return worst_case_shutdown_seconds(self.plan)
+__all__ = ["Manifest", "ManifestError", "Problem", "load"]
 
 
 def load(path: str | Path, *, machine: Machine | None = None) -> Manifest:
@@ -136,8 +111,7 @@ class _Building:
             base=Environment(base),
             varying=varying,
             checks=checks_of(settings, directory),
-            identity=identity,
-            settings=settings,
+            pattern=launch_pattern(settings, identity),
             sockets=sockets,
         )
         for check, message in launcher.trouble(settings.instances + settings.rollout.max_surge):
@@ -229,7 +203,6 @@ class _Building:
             runtime_directory=self.runtime_directory,
             control=control,
             plan=plan,
-            pools={pool: draft.settings for pool, draft in self.reading.pools.items()},
             warnings=tuple(sorted(self.problems.warnings)),
             _launchers=self.launchers,
         )

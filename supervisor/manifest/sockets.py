@@ -5,55 +5,20 @@ here: whether an address can be had is found out when the daemon starts.
 """
 
 import ipaddress
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from supervisor.core.launch import Identity, ListenSocket, TcpListen, UnixListen
-from supervisor.manifest.addresses import SOCKET_PATH_BYTES, listen_address
+from supervisor.core.launch import Identity, TcpListen, UnixListen
 from supervisor.manifest.draft import PoolDraft
+from supervisor.manifest.loaded import ControlSettings
 from supervisor.manifest.machine import AccountError, Machine
 from supervisor.manifest.problems import Problems, dotted, quoted
-from supervisor.manifest.templates import LATE_GENERATION, Scope, Template, parse
+from supervisor.manifest.socket_template import SocketTemplate
+from supervisor.manifest.templates import LATE_GENERATION, Scope, parse
 
 DEFAULT_MODE = 0o660
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - to recognise them
-
-
-@dataclass(frozen=True, slots=True)
-class ControlSettings:
-    """Where the control plane listens: a unix socket, and a TCP address or None."""
-
-    unix: Path
-    http: tuple[str, int] | None
-
-
-@dataclass(frozen=True, slots=True)
-class SocketTemplate:
-    """One socket of a pool before its address is filled in; a relative path is taken from `directory`."""
-
-    name: str
-    listen: Template
-    directory: str
-    backlog: int
-    mode: int
-    owner: tuple[int, int] | None
-
-    def at(self, scope: Scope) -> ListenSocket:
-        """The socket of one instance. Raises `ValueError` where the address makes no sense for it."""
-        found = listen_address(self.listen.render(scope))
-        if not isinstance(found, str):
-            return ListenSocket(self.name, TcpListen(*found), self.backlog)
-        path = os.path.normpath(os.path.join(self.directory, found))
-        if len(os.fsencode(path)) > SOCKET_PATH_BYTES:
-            raise ValueError(f"expected a path of at most {SOCKET_PATH_BYTES} bytes")
-        return ListenSocket(self.name, UnixListen(path, self.mode, self.owner), self.backlog)
-
-    def shown(self, pool: str) -> str:
-        """What an operator is shown: the address, or the template where each instance has its own."""
-        return str(self.at(Scope(pool, 0, 1)).address) if self.listen.constant else self.listen.source
 
 
 def sockets_of(

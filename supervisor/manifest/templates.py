@@ -63,7 +63,10 @@ _TEXTS: dict[str, Expression] = {
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A text with its expressions; `spans` are their places in the source, braces included."""
+    """A text with its expressions; `spans` are their places in the source, braces included.
+
+    One that is not constant is what `parse` makes of its source, and nothing else.
+    """
 
     source: str
     parts: tuple[str | Expression, ...]
@@ -81,6 +84,15 @@ class Template:
     def render(self, scope: Scope) -> str:
         """The text for one generation of one instance. Never fails."""
         return "".join(part if isinstance(part, str) else part(scope) for part in self.parts)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """How it is pickled: an expression is a function, which cannot be, so its source is read again."""
+        return (Template, (self.source, self.parts, self.spans)) if self.constant else (parse, (self.source,))
+
+
+def constant(text: str) -> Template:
+    """A text that is no template, whatever it looks like."""
+    return Template(text, (text,))
 
 
 def parse(source: str) -> Template:

@@ -28,7 +28,7 @@ LOOKING = {"openat", "read", "close", "newfstatat", "lseek", "getdents64", "read
 """Not counted: how much is looked at to find what is left of a tree depends on whether there are cgroups."""
 
 MOST_MODULES = 545
-"""Of `pitbossd run`, by the time it is up; 521 counted."""
+"""Of `pitbossd run` and the child that reads its manifest, each once, by the time it is up; 512 counted."""
 
 NOT_FOR_THE_DAEMON = {"rich", "httpx", "httpcore", "prometheus_client", "psutil", "supervisor.client.client"}
 
@@ -89,6 +89,6 @@ def test_the_daemon_imports_what_it_needs(tmp_path: Path) -> None:
     finally:
         daemon.terminate()
         daemon.wait(30)
-    found = re.findall(r"^import time: .*\| +(\S+)$", output.read_text(), re.MULTILINE)
-    assert not NOT_FOR_THE_DAEMON & set(found)
+    found = set(re.findall(r"^import time: .*\| +(\S+)$", output.read_text(), re.MULTILINE))
+    assert not NOT_FOR_THE_DAEMON & found
     assert len(found) <= MOST_MODULES, f"{len(found)} modules"

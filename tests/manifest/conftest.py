@@ -6,11 +6,25 @@ from textwrap import dedent
 
 import pytest
 
+from supervisor.manifest.draft import draft
 from supervisor.manifest.load import Manifest, ManifestError, load
 from supervisor.manifest.machine import Machine
+from supervisor.manifest.merge import gather
+from supervisor.manifest.model import Pool
+from supervisor.manifest.problems import Problems
 
 Loader = Callable[..., Manifest]
 Complainer = Callable[..., list[str]]
+
+
+def pools_of(path: Path) -> dict[str, Pool]:
+    """What a valid manifest says of its pools, once files and defaults are merged."""
+    problems = Problems(str(path))
+    root, _ = gather(path, problems)
+    assert root is not None
+    pools = {name: pool.settings for name, pool in draft(root, problems).pools.items()}
+    problems.raise_if_any()
+    return pools
 
 
 @pytest.fixture

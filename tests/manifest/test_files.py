@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.core.identity import InstanceId
 from supervisor.manifest.load import ManifestError, load
 
 POOLS = "pools: {a: {command: b}}\n"
@@ -225,8 +226,8 @@ def test_json_is_yaml_too(tmp_path: Path) -> None:
     """A manifest written by a program needs no YAML library."""
     path = tmp_path / "m.json"
     path.write_text('{"pools": {"a": {"command": ["b", "\\u00e9"], "instances": 2}}}')
-    manifest = load(path)
-    assert manifest.pools["a"].command == ["b", "é"]
+    launch = load(path).launch(InstanceId("a", 1), 1)
+    assert launch.argv == ("b", "é")
 
 
 def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:
@@ -236,4 +237,5 @@ def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:
         "defaults: {}\npools:\n  a: &a {command: [x, y], instances: 2}\n  b: {<<: *a, instances: 3}\n"
     )
     manifest = load(path)
-    assert (manifest.pools["b"].command, manifest.pools["b"].instances) == (["x", "y"], 3)
+    assert manifest.launch(InstanceId("b", 2), 1).argv == ("x", "y")
+    assert manifest.plan.pools["b"].instances == 3

@@ -5,12 +5,12 @@
 
 from pathlib import Path
 
-from tests.manifest.conftest import Complainer, Loader
+from tests.manifest.conftest import Complainer, Loader, pools_of
 
 
 def test_defaults_reach_every_pool(manifest: Loader) -> None:
     """Mappings are merged key by key, lists and words are replaced, null takes a default back."""
-    pools = manifest(
+    loaded = manifest(
         """
         defaults:
           command: [run, me]
@@ -33,7 +33,8 @@ def test_defaults_reach_every_pool(manifest: Loader) -> None:
             stop: {stages: [{signal: INT, grace: 1s}]}
             drain: {exec: [true-ish]}
         """
-    ).pools
+    )
+    pools = pools_of(loaded.path)
     plain, other = pools["plain"], pools["other"]
     assert (plain.command, other.command) == (["run", "me"], ["other"])
     assert plain.environment == {"A": "1", "B": "2"}
@@ -62,8 +63,9 @@ def test_later_files_override_by_key(manifest: Loader) -> None:
         a__yaml="pools: {api: {instances: 3, environment: {B: '2'}}, jobs: {command: j}}\n",
         b__yaml="defaults: {umask: 0077}\npools: {api: {instances: 4}}\n",
     )
-    assert list(loaded.pools) == ["api", "jobs"]
-    api = loaded.pools["api"]
+    pools = pools_of(loaded.path)
+    assert list(pools) == list(loaded.plan.pools) == ["api", "jobs"]
+    api = pools["api"]
     assert (api.command, api.instances, api.environment) == (["one"], 4, {"A": "1", "B": "2"})
     assert (api.umask, api.nice) == (0o077, 1)
     assert loaded.plan.shutdown_deadline_seconds == 60.0
@@ -74,7 +76,7 @@ def test_a_pool_may_be_spread_over_files(manifest: Loader) -> None:
     loaded = manifest(
         "include: [extra.yaml]\npools: {api: {instances: 2}}\n", extra__yaml="pools: {api: {command: x}}\n"
     )
-    assert loaded.pools["api"].command == ["x"]
+    assert pools_of(loaded.path)["api"].command == ["x"]
 
 
 def test_problems_point_to_the_file_that_holds_the_value(complaints: Complainer) -> None:
@@ -115,7 +117,7 @@ def test_includes_that_do_not_work(complaints: Complainer, tmp_path: Path) -> No
 def test_a_file_is_included_once(manifest: Loader) -> None:
     """Two patterns that name the same file are no circle."""
     loaded = manifest("include: [x.yaml, 'x*.yaml', './x.yaml']\n", x__yaml="pools: {a: {command: b}}\n")
-    assert list(loaded.pools) == ["a"]
+    assert list(loaded.plan.pools) == ["a"]
 
 
 def test_includes_are_relative_to_the_file_that_says_so(manifest: Loader, tmp_path: Path) -> None:
@@ -126,7 +128,7 @@ def test_includes_are_relative_to_the_file_that_says_so(manifest: Loader, tmp_pa
     (folder / ".hidden.yaml").write_text("nonsense")
     (folder / "deep").mkdir()
     (folder / "deep" / "b.yaml").write_text("pools: {b: {command: x}}\n")
-    assert list(manifest("include: [conf.d/*.yaml]\n").pools) == ["b"]
+    assert list(manifest("include: [conf.d/*.yaml]\n").plan.pools) == ["b"]
 
 
 def test_too_many_files(complaints: Complainer, tmp_path: Path) -> None:

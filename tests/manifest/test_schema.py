@@ -160,7 +160,7 @@ def test_configs_fit_the_schema(path: Path) -> None:
 def test_the_example_loads() -> None:
     """The reference manifest is accepted by a daemon that is root, with nothing to remark."""
     loaded = load(EXAMPLE, machine=Machine(0, 0, "h", {}))
-    assert list(loaded.pools) == ["api", "emails", "db-proxy", "migrate"]
+    assert list(loaded.plan.pools) == ["api", "emails", "db-proxy", "migrate"]
     assert [one for one in loaded.warnings if "program" not in one.message] == []
 
 

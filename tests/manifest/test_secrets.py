@@ -4,7 +4,7 @@ import pytest
 
 from supervisor.core.identity import InstanceId
 from supervisor.manifest.load import ManifestError
-from tests.manifest.conftest import Loader
+from tests.manifest.conftest import Loader, pools_of
 
 SECRET = "s3cr3t-value"
 POOL = "pools: {a: {command: no-such-program, environment_files: [s.env]%s}}"
@@ -19,10 +19,9 @@ def test_a_secret_reaches_the_worker_and_no_page(manifest: Loader) -> None:
         repr(loaded),
         str(loaded),
         repr(launch),
-        repr(loaded.pools),
         repr(loaded.plan),
-        repr([pool.model_dump() for pool in loaded.pools.values()]),
-        loaded.pools["a"].model_dump_json(),
+        repr(pools_of(loaded.path)),
+        pools_of(loaded.path)["a"].model_dump_json(),
         repr(loaded.warnings),
         repr(loaded._launchers),
     ]
