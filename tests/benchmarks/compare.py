@@ -82,7 +82,7 @@ def rounds(report: Report, subjects: Iterable[Subject], sizes: dict[int, Turn], 
         failed: set[str] = set()
         for number in range(repetitions):
             for subject in subjects:
-                if instances > subject.most or subject.name in failed:
+                if not subject.takes(instances) or subject.name in failed:
                     continue
                 try:
                     found = turn(subject, instances)
@@ -105,7 +105,7 @@ def rest_together(
     with ExitStack() as stack:
         lives: list[Life] = []
         for subject in subjects:
-            if size <= subject.most:
+            if subject.takes(size):
                 try:
                     lives.append(stack.enter_context(life(subject, size)))
                 except Exception as error:  # noqa: BLE001 - as above

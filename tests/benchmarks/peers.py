@@ -157,9 +157,13 @@ class Runit(Subject):
 
 
 class Pm2(Subject):
-    """Fork mode without an interpreter, as for any program that is not JavaScript."""
+    """Fork mode without an interpreter, as for any program that is not JavaScript.
+
+    Without an application it ends at once; with more than 200 a start takes minutes.
+    """
 
     name = "pm2"
+    least = 1
     most = 200
     remark = "PM2_KILL_SIGNAL=SIGTERM (default SIGINT); not measured above 200: a start of 1000 takes minutes"
     _bin = CACHE / "pm2/node_modules/.bin/pm2-runtime"

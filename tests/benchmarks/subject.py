@@ -30,9 +30,15 @@ class Subject:
     name = ""
     most = 1000
     """With more instances it is not measured; a smaller number has its reason in the class."""
+    least = 0
+    """With fewer it does not stay."""
     pause_seconds = 0.02
     """How long after a replacement the next worker is killed."""
     remark = ""
+
+    def takes(self, instances: int) -> bool:
+        """Whether it is measured with so many."""
+        return self.least <= instances <= self.most
 
     def missing(self) -> str | None:
         """Why it cannot be measured here; None if it can."""
