@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.benchmarks import install
-from tests.benchmarks.kin import adopt_orphans, use
+from tests.benchmarks.kin import use
 from tests.benchmarks.life import (
     SETTLE_SECONDS,
     Life,
@@ -117,7 +117,7 @@ def rest_together(
             for one, used in zip(lives, before, strict=True):
                 for measure, value in (idle(one, used, seconds) | memory(one)).items():
                     report.add(measure, size, one.subject.name, number, value)
-    report.write()
+            report.write()
     print(f"{size} instances, idle", file=sys.stderr)
 
 
@@ -145,6 +145,7 @@ def main() -> int:
     )
     parser.add_argument("--only", nargs="*", default=[], help="these subjects")
     parser.add_argument("--measures", nargs="*", default=["lives", "hung", "idle"], help="these measures")
+    parser.add_argument("--idle-sizes", type=int, nargs="*", default=[0, 200, 1000])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sizes", type=int, nargs="*", default=[1, 100, 200, 500, 1000])
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"))
@@ -153,7 +154,6 @@ def main() -> int:
         options.only, options.rounds, options.sizes = ["bound", "pitboss"], 1, [3]
     else:
         install.main()
-    adopt_orphans()
     subjects, missing = choose(options.only)
     report = Report(
         machine(),
@@ -172,7 +172,7 @@ def main() -> int:
         rounds(report, subjects, {3 if options.smoke else 100: hung}, options.rounds)
     seconds = 0.5 if options.smoke else 20.0
     if "idle" in options.measures:
-        for size in (0, 3) if options.smoke else (0, 200, 1000):
+        for size in (0, 3) if options.smoke else options.idle_sizes:
             rest_together(report, subjects, size, options.rounds, seconds, 2 * settle)
     report.machine["load after"] = os.getloadavg()
     report.write()

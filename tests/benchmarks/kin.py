@@ -1,24 +1,16 @@
 """The processes of one subject, as /proc shows them: who descends from whom, and what they use.
 
-Ends only what descends from this process, and by pidfd.
+Ends only what carries the mark of its life, and by pidfd.
 """
 
-import ctypes
 import os
 import select
 import signal
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-PR_SET_CHILD_SUBREAPER = 36
-
-
-def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends, so that none gets away."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "cannot become a subreaper")
 
 
 def _stat(pid: int) -> tuple[int, str] | None:
@@ -126,29 +118,28 @@ class Watch:
         self._pidfds.clear()
 
 
-def sweep(spared: Iterable[int]) -> None:
-    """End every process that is left below this one, but for these and what is below them."""
-    kept = set(spared)
-    kept |= {pid for root in kept for pid in descendants(root)}
-    while left := descendants(os.getpid()) - kept:
+def sweep(mark: str) -> None:
+    """End every process that has this text, a directory that only we know, in its words or environment.
+
+    Not by descent: who runs this may have other children, and a supervisor's orphans descend from nobody.
+    """
+    while left := [
+        pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _is_marked(pid, mark)
+    ]:
         for pid in left:
-            try:
+            with suppress(ProcessLookupError):
                 pidfd = os.pidfd_open(pid)
-            except ProcessLookupError:
-                continue
-            # The number may be a stranger's by now, but the descriptor's process never changes.
-            if pid in descendants(os.getpid()):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            os.close(pidfd)
-        _reap()
-    _reap()
+                try:
+                    # The number may have become a stranger's before it was held: hence a second look.
+                    if _is_marked(pid, mark):
+                        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                finally:
+                    os.close(pidfd)
 
 
-def _reap() -> None:
-    """Collect the orphans that came to us."""
-    while True:
-        try:
-            if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                return
-        except ChildProcessError:
-            return
+def _is_marked(pid: int, mark: str) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+    return pid != os.getpid() and mark.encode() in words

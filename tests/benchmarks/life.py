@@ -25,9 +25,6 @@ SETTLE_SECONDS = 1.1
 """s6 and runit restart a worker at once only if it has been up for a second."""
 
 
-_living: set[int] = set()
-
-
 class LifeError(Exception):
     """A supervisor did not do what every supervisor does; the message says what, and its last output."""
 
@@ -75,7 +72,6 @@ def life(
         supervisor = subject.configure(job)
         launched = time.monotonic()
         one = Life(subject, job, records, subject.start(job, supervisor), launched, settle)
-        _living.add(one.process.pid)
         try:
             one.wait_started()
             yield one
@@ -86,8 +82,7 @@ def life(
             if one.process.poll() is None:
                 one.process.kill()
             one.process.wait()
-            _living.discard(one.process.pid)
-            sweep(_living)
+            sweep(name)
             records.close()
 
 
