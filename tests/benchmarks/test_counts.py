@@ -27,8 +27,8 @@ MOST_CALLS = 45
 LOOKING = {"openat", "read", "close", "newfstatat", "lseek", "getdents64", "readlink"}
 """Not counted: how much is looked at to find what is left of a tree depends on whether there are cgroups."""
 
-MOST_MODULES = 545
-"""Of `pitbossd run` and the child that reads its manifest, each once, by the time it is up; 512 counted."""
+MOST_MODULES = 600
+"""Of `pitbossd run` by the time it is up, the child that reads the manifest included; 576 counted."""
 
 NOT_FOR_THE_DAEMON = {"rich", "httpx", "httpcore", "prometheus_client", "psutil", "supervisor.client.client"}
 
