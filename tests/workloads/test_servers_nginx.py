@@ -62,8 +62,12 @@ class Balanced(Site):
     def start(self) -> "Balanced":
         """Start it, and wait until nginx has been told of every server."""
         super().start()
-        eventually(lambda: self._status("/") == self._status(FILE[0]) == 200, 60, "nginx knows its servers")
+        eventually(self._is_told, 60, "nginx knows its servers")
         return self
+
+    def _is_told(self) -> bool:
+        """Whether every process of nginx knows a server: until a reload is over, some are of before."""
+        return all(self._status("/") == self._status(FILE[0]) == 200 for _ in range(50))
 
     def _status(self, path: str) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
