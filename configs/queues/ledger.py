@@ -4,6 +4,7 @@ A task writes two rows, when it begins and when it has ended, with the worker th
 only ever added: a task that was begun twice has two rows that say so.
 """
 
+import fcntl
 import os
 import sqlite3
 import time
@@ -27,10 +28,13 @@ CREATE TABLE IF NOT EXISTS marks (
 def create() -> None:
     """Make the file and its table; does nothing where they exist. Call it before the first task."""
     LEDGER.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(LEDGER, timeout=BUSY_SECONDS)) as opened:
-        # With a write-ahead log nobody who reads keeps a worker waiting.
-        opened.execute("PRAGMA journal_mode=WAL")
-        opened.execute(TABLE)
+    with LEDGER.with_suffix(".lock").open("w") as lock:
+        # One at a time: two that change the mode at once are refused, whatever their time-out.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with closing(sqlite3.connect(LEDGER, timeout=BUSY_SECONDS)) as opened:
+            # With a write-ahead log nobody who reads keeps a worker waiting.
+            opened.execute("PRAGMA journal_mode=WAL")
+            opened.execute(TABLE)
 
 
 def mark(task: int, what: str) -> None:
