@@ -28,7 +28,7 @@ def exited(scene: Scene, instance: Instance, fact: Exited) -> Instance:
     record = _record(scene, instance, fact)
     if fact.leftovers == 0:
         return gone(scene, instance, record)
-    instance = replace(instance, pid=None, pending_exit=replace(record, leftovers=fact.leftovers))
+    instance = instance._replace(pid=None, pending_exit=replace(record, leftovers=fact.leftovers))
     if instance.phase in {Phase.STARTING, Phase.RUNNING}:
         return ladder.sweep(scene, instance)
     return ladder.main_gone(scene, instance) if instance.phase in ON_THE_WAY_OUT else instance
@@ -101,8 +101,7 @@ def gone(scene: Scene, instance: Instance, record: ExitRecord) -> Instance:
         Cause.SHUTDOWN,
     }
     was_ready_at = instance.ready_at
-    instance = replace(
-        instance,
+    instance = instance._replace(
         pid=None,
         stop=None,
         pending_exit=None,
@@ -137,7 +136,7 @@ def _after_exit(scene: Scene, instance: Instance, record: ExitRecord, was_ready_
         return enter(scene, instance, Phase.FAILED, Cause.EXIT, detail=detail)
     was_well = was_ready_at is not None and scene.now - was_ready_at >= rules.backoff.reset_after_seconds
     failures = 1 if was_well else instance.failures + 1
-    instance = replace(instance, failures=failures)
+    instance = instance._replace(failures=failures)
     if has_given_up(rules.give_up, instance.starts, scene.now):
         return enter(scene, instance, Phase.FAILED, Cause.GAVE_UP, detail=detail)
     fraction = spread(scene.host_name, instance.id, instance.generation)

@@ -72,7 +72,7 @@ def set_goal(turn: Turn, kind: str, wish: Wish, ids: list[InstanceId], goal: Goa
         instance = host.instances[key]
         if instance.goal is not goal:
             # All goals first: who waits for whom depends on the goals of the others.
-            turn.put(replace(instance, goal=goal, request_id=wish.request_id))
+            turn.put(instance._replace(goal=goal, request_id=wish.request_id))
     return meant
 
 

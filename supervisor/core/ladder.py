@@ -73,9 +73,9 @@ def begin(scene: Scene, instance: Instance, cause: Cause, *, drains: bool, detai
         stop_by=scene.stop_by,
         request_id=instance.request_id,
     )
-    instance = replace(instance, checks={}, uptime_ready_at=None)
+    instance = instance._replace(checks={}, uptime_ready_at=None)
     if not drains:
-        instance = replace(instance, watchdog_at=None)
+        instance = instance._replace(watchdog_at=None)
     return _stand_on(scene, instance, stop, cause, detail)
 
 
@@ -91,7 +91,7 @@ def kill(scene: Scene, instance: Instance, cause: Cause, by: str) -> Instance:
         forced=by,
         request_id=instance.request_id,
     )
-    return _stand_on(scene, replace(instance, uptime_ready_at=None), stop, cause, "")
+    return _stand_on(scene, instance._replace(uptime_ready_at=None), stop, cause, "")
 
 
 def sweep(scene: Scene, instance: Instance) -> Instance:
@@ -104,7 +104,7 @@ def sweep(scene: Scene, instance: Instance) -> Instance:
         rung_since=scene.now,
         stop_by=scene.stop_by,
     )
-    instance = replace(instance, checks={}, uptime_ready_at=None, watchdog_at=None)
+    instance = instance._replace(checks={}, uptime_ready_at=None, watchdog_at=None)
     return _stand_on(scene, instance, stop, Cause.LEFTOVERS, "")
 
 
@@ -116,9 +116,9 @@ def main_gone(scene: Scene, instance: Instance) -> Instance:
     if current.kind in {RungKind.KILL, RungKind.SWEEP} or (
         current.kind is RungKind.STAGE and current.target is Target.ALL
     ):
-        return replace(instance, waiting_for=_waiting_for(scene, instance, current))
+        return instance._replace(waiting_for=_waiting_for(scene, instance, current))
     ladder = (current, *_after_main(scene, stop.rungs[1:]))
-    return climb(scene, replace(instance, stop=replace(stop, rungs=ladder)), "exit", Cause.LEFTOVERS)
+    return climb(scene, instance._replace(stop=stop._replace(rungs=ladder)), "exit", Cause.LEFTOVERS)
 
 
 def _after_main(scene: Scene, rest: tuple[Rung, ...]) -> tuple[Rung, ...]:
@@ -134,9 +134,9 @@ def climb(scene: Scene, instance: Instance, outcome: str, cause: Cause = Cause.W
     assert stop is not None
     left, rest = stop.rungs[0], stop.rungs[1:]
     if outcome == "window-closed" and left.cut:
-        stop = replace(stop, forced=stop.forced or "deadline")
+        stop = stop._replace(forced=stop.forced or "deadline")
     if outcome == "window-closed" and stop.stop_by is not None and scene.now >= stop.stop_by and rest:
-        rest, stop = (_KILL,), replace(stop, forced=stop.forced or "deadline")
+        rest, stop = (_KILL,), stop._replace(forced=stop.forced or "deadline")
     if rest and rest[0].kind is RungKind.HOLD and not scene.held():
         rest = rest[1:]
     _report(scene, instance, left, outcome, rest[0] if rest else None)
@@ -149,12 +149,12 @@ def climb(scene: Scene, instance: Instance, outcome: str, cause: Cause = Cause.W
             Cause.OUTLIVED_KILL,
             detail="it outlived SIGKILL",
             waiting_for="the kernel to end it",
-            stop=replace(stop, rungs=(), idle_at=None),
+            stop=stop._replace(rungs=(), idle_at=None),
         )
     escalated = stop.escalated or (
         outcome == "window-closed" and left.kind in {RungKind.STAGE, RungKind.SWEEP}
     )
-    stop = replace(stop, rungs=rest, rung_since=scene.now, idle_at=None, escalated=escalated)
+    stop = stop._replace(rungs=rest, rung_since=scene.now, idle_at=None, escalated=escalated)
     return _stand_on(scene, instance, stop, cause, "")
 
 
@@ -178,7 +178,7 @@ def _report(scene: Scene, instance: Instance, left: Rung, outcome: str, followin
 def _stand_on(scene: Scene, instance: Instance, stop: Stop, cause: Cause, detail: str) -> Instance:
     """Take up position on `stop.rungs[0]` and do what that rung asks for."""
     if stop.rungs[0].kind is RungKind.HOLD and not scene.held():
-        stop = replace(stop, rungs=stop.rungs[1:])
+        stop = stop._replace(rungs=stop.rungs[1:])
     rung = stop.rungs[0]
     deadline = None if rung.window_seconds is None else scene.now + rung.window_seconds
     if stop.stop_by is not None and rung.kind is not RungKind.KILL:
@@ -187,15 +187,14 @@ def _stand_on(scene: Scene, instance: Instance, stop: Stop, cause: Cause, detail
     if rung.signal is not None:
         sent = sent | {rung.signal}
     if rung.kind is RungKind.KILL:
-        stop = replace(stop, killed=True)
+        stop = stop._replace(killed=True)
     if rung.kind is not RungKind.DRAIN:
         # An answer about the end of the drain must not end the hold that comes after it.
-        instance = replace(instance, checks={})
+        instance = instance._replace(checks={})
     if rung.kind in {RungKind.STAGE, RungKind.SWEEP, RungKind.KILL}:
-        instance = replace(instance, watchdog_at=None)
-    instance = replace(instance, stop=stop)
-    instance = replace(
-        instance,
+        instance = instance._replace(watchdog_at=None)
+    instance = instance._replace(stop=stop)
+    instance = instance._replace(
         deadline=deadline,
         signals_sent=sent,
         waiting_for=_waiting_for(scene, instance, rung),
@@ -225,8 +224,8 @@ def drain_accepted(scene: Scene, instance: Instance) -> Instance:
     stop, drain = instance.stop, scene.plan.drain
     assert stop is not None and drain is not None
     idle_at = scene.now + IDLE_SECONDS if instance.in_flight == 0 else None
-    instance = replace(instance, stop=replace(stop, drain_sent=True, idle_at=idle_at))
-    instance = replace(instance, waiting_for=_waiting_for(scene, instance, stop.rungs[0]))
+    instance = instance._replace(stop=stop._replace(drain_sent=True, idle_at=idle_at))
+    instance = instance._replace(waiting_for=_waiting_for(scene, instance, stop.rungs[0]))
     if instance.said_drained:
         return climb(scene, instance, "drained", Cause.DRAINED)
     return begin_check(scene, instance, CheckKind.UNTIL) if drain.has_until else instance
@@ -242,8 +241,8 @@ def in_flight_changed(scene: Scene, instance: Instance) -> Instance:
     if instance.said_drained or instance.in_flight == 0:
         return climb(scene, instance, "drained", Cause.DRAINED)
     idle_at = None if instance.in_flight else stop.idle_at
-    instance = replace(instance, stop=replace(stop, idle_at=idle_at))
-    return replace(instance, waiting_for=_waiting_for(scene, instance, rung))
+    instance = instance._replace(stop=stop._replace(idle_at=idle_at))
+    return instance._replace(waiting_for=_waiting_for(scene, instance, rung))
 
 
 def hurry(scene: Scene, instance: Instance, urgency: Urgency, by: str) -> Instance:
@@ -252,13 +251,13 @@ def hurry(scene: Scene, instance: Instance, urgency: Urgency, by: str) -> Instan
     assert stop is not None
     current = stop.rungs[0]
     if urgency is Urgency.KILL and current.kind is not RungKind.KILL:
-        stop = replace(stop, rungs=(current, _KILL), forced=by)
+        stop = stop._replace(rungs=(current, _KILL), forced=by)
     elif urgency is Urgency.NOW and current.kind in _BEFORE_STAGES:
         rest = tuple(rung for rung in stop.rungs if rung.kind not in _BEFORE_STAGES)
-        stop = replace(stop, rungs=(current, *rest), forced=by)
+        stop = stop._replace(rungs=(current, *rest), forced=by)
     else:
         return instance
-    return climb(scene, replace(instance, stop=stop), "hurried", _stop_cause(by))
+    return climb(scene, instance._replace(stop=stop), "hurried", _stop_cause(by))
 
 
 def _stop_cause(by: str) -> Cause:
@@ -285,7 +284,7 @@ def refit(scene: Scene, instance: Instance) -> Instance:
     if scene.has_dependents and current.kind in _BEFORE_STAGES and not _has_hold(rest):
         at = next(index for index, rung in enumerate(rest) if rung.kind not in _BEFORE_STAGES)
         rest = (*rest[:at], Rung(RungKind.HOLD, None), *rest[at:])
-    return replace(instance, deadline=deadline, stop=replace(stop, rungs=(current, *rest), stop_by=stop_by))
+    return instance._replace(deadline=deadline, stop=stop._replace(rungs=(current, *rest), stop_by=stop_by))
 
 
 def _cut(scene: Scene, instance: Instance, rung: Rung) -> Rung:
@@ -331,8 +330,8 @@ def extend(scene: Scene, instance: Instance, seconds: float) -> Instance:
     if granted <= 0:
         return instance
     scene.emit(Extended(instance.id, instance.generation, granted))
-    stop = replace(stop, extended_seconds=stop.extended_seconds + granted)
-    return replace(instance, deadline=instance.deadline + granted, stop=stop)
+    stop = stop._replace(extended_seconds=stop.extended_seconds + granted)
+    return instance._replace(deadline=instance.deadline + granted, stop=stop)
 
 
 def end(scene: Scene, instance: Instance) -> None:

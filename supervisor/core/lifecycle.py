@@ -8,7 +8,6 @@ in `telling`, and what follows an ending is decided in `endings`.
 """
 
 import math
-from dataclasses import replace
 
 from supervisor.core import ladder
 from supervisor.core.effects import Cause, ProbeFailed, Spawn
@@ -48,13 +47,13 @@ def advance(scene: Scene, instance: Instance, gate: str) -> Instance:
             return enter(scene, instance, Phase.STOPPED, cause, waiting_for="", superseded=False)
         if instance.finished and scene.plan.kind is Kind.SERVICE:
             # A task runs once per boot; a service that ended well runs again when it is started again.
-            return replace(instance, finished=False)
+            return instance._replace(finished=False)
         return instance
     if instance.phase is Phase.STOPPED and not instance.finished:
         # Only an operator's wish leads here: what failed before it does not count any more.
         instance = enter(scene, instance, Phase.PENDING, Cause.START, failures=0, starts=())
     if instance.phase is Phase.PENDING:
-        return replace(instance, waiting_for=gate) if gate else start(scene, instance)
+        return instance._replace(waiting_for=gate) if gate else start(scene, instance)
     return instance
 
 
@@ -137,7 +136,7 @@ def come_back(scene: Scene, instance: Instance) -> Instance:
     )
     if scene.plan.readiness is Readiness.PROBE:
         instance = begin_check(
-            scene, replace(instance, unready_reason="its readiness probe"), CheckKind.READINESS
+            scene, instance._replace(unready_reason="its readiness probe"), CheckKind.READINESS
         )
     else:
         instance = turn_ready(scene, instance)
@@ -146,7 +145,7 @@ def come_back(scene: Scene, instance: Instance) -> Instance:
 
 def forgive(scene: Scene, instance: Instance, cause: Cause) -> Instance:
     """An operator wants it up now: neither backoff nor an earlier failure counts any more."""
-    instance = replace(instance, failures=0, starts=())
+    instance = instance._replace(failures=0, starts=())
     if instance.phase in {Phase.BACKOFF, Phase.FAILED}:
         return enter(scene, instance, Phase.PENDING, cause, waiting_for="")
     return instance
@@ -173,7 +172,7 @@ def react(scene: Scene, instance: Instance, fact: Fact) -> Instance:
         case TreeGone():
             return tree_gone(scene, instance)
         case MainMoved(pid=pid):
-            return replace(instance, pid=pid)
+            return instance._replace(pid=pid)
         case CheckPassed(check=check):
             return _check_passed(scene, instance, check)
         case CheckFailed(check=check, reason=reason):
@@ -183,14 +182,14 @@ def react(scene: Scene, instance: Instance, fact: Fact) -> Instance:
 
 
 def _spawned(scene: Scene, instance: Instance, pid: int) -> Instance:
-    instance = replace(instance, pid=pid)
+    instance = instance._replace(pid=pid)
     if instance.phase is not Phase.STARTING:
         return instance
     match scene.plan.readiness:
         case Readiness.UPTIME if scene.plan.min_uptime_seconds <= 0:
             return become_ready(scene, instance)
         case Readiness.UPTIME:
-            return replace(instance, uptime_ready_at=scene.now + scene.plan.min_uptime_seconds)
+            return instance._replace(uptime_ready_at=scene.now + scene.plan.min_uptime_seconds)
         case Readiness.PROBE:
             return begin_check(scene, instance, CheckKind.READINESS)
         case _:
@@ -221,12 +220,12 @@ def _check_failed(scene: Scene, instance: Instance, check: CheckKind, reason: st
         return instance
     scene.emit(ProbeFailed(instance.id, instance.generation, check, reason))
     if check is CheckKind.DRAIN:
-        return replace(instance, waiting_for=f"the drain request to be accepted ({reason}; asking again)")
+        return instance._replace(waiting_for=f"the drain request to be accepted ({reason}; asking again)")
     failures = instance.checks[check].failures
     if check is CheckKind.READINESS:
         probe = scene.plan.readiness_probe
         if instance.phase is Phase.STARTING:
-            return replace(instance, unready_reason=reason)
+            return instance._replace(unready_reason=reason)
         return unready(scene, instance, reason) if probe and failures >= probe.failure_threshold else instance
     probe = scene.plan.liveness_probe
     if probe and failures >= probe.failure_threshold:
@@ -249,9 +248,9 @@ def due(scene: Scene, instance: Instance) -> Instance:
         return _deadline_passed(scene, instance)
     if instance.watchdog_at is not None and instance.watchdog_at <= now:
         seconds = instance.watchdog_seconds
-        return hung(scene, replace(instance, watchdog_at=None), f"no WATCHDOG=1 for {seconds:g} s")
+        return hung(scene, instance._replace(watchdog_at=None), f"no WATCHDOG=1 for {seconds:g} s")
     if instance.well_at is not None and instance.well_at <= now:
-        return replace(instance, failures=0, well_at=None)
+        return instance._replace(failures=0, well_at=None)
     if instance.stop is not None and instance.stop.idle_at is not None and instance.stop.idle_at <= now:
         return ladder.climb(scene, instance, "drained", Cause.DRAINED)
     for check, state in instance.checks.items():

@@ -4,8 +4,6 @@ At most one question of a kind is open at a time, so checks never pile up howeve
 are. What a verdict leads to is decided in `lifecycle`.
 """
 
-from dataclasses import replace
-
 from supervisor.core.effects import Check
 from supervisor.core.events import CheckKind
 from supervisor.core.instance import Instance, ProbeState
@@ -51,7 +49,7 @@ def ask(scene: Scene, instance: Instance, check: CheckKind, state: ProbeState) -
     rules = policy(scene, check)
     scene.emit(Check(instance.id, instance.generation, check, rules.timeout_seconds))
     overdue = scene.now + rules.timeout_seconds + LOST_SECONDS
-    return replace(state, asked_at=scene.now, next_at=overdue)
+    return state._replace(asked_at=scene.now, next_at=overdue)
 
 
 def answered(scene: Scene, instance: Instance, check: CheckKind, reason: str | None) -> Instance:
@@ -60,10 +58,10 @@ def answered(scene: Scene, instance: Instance, check: CheckKind, reason: str | N
     asked_at = scene.now if state.asked_at is None else state.asked_at
     following = max(scene.now, asked_at + policy(scene, check).period_seconds)
     if reason is None:
-        state = replace(state, passes=state.passes + 1, failures=0, last_reason="")
+        state = state._replace(passes=state.passes + 1, failures=0, last_reason="")
     else:
-        state = replace(state, failures=state.failures + 1, passes=0, last_reason=reason)
-    return _put(instance, check, replace(state, asked_at=None, next_at=following))
+        state = state._replace(failures=state.failures + 1, passes=0, last_reason=reason)
+    return _put(instance, check, state._replace(asked_at=None, next_at=following))
 
 
 def is_awaited(instance: Instance, check: CheckKind) -> bool:
@@ -74,10 +72,10 @@ def is_awaited(instance: Instance, check: CheckKind) -> bool:
 
 def without(instance: Instance, check: CheckKind) -> Instance:
     """Ask no more questions of this kind; an answer that is still under way is ignored."""
-    return replace(
-        instance, checks={kind: state for kind, state in instance.checks.items() if kind is not check}
+    return instance._replace(
+        checks={kind: state for kind, state in instance.checks.items() if kind is not check}
     )
 
 
 def _put(instance: Instance, check: CheckKind, state: ProbeState) -> Instance:
-    return replace(instance, checks={**instance.checks, check: state})
+    return instance._replace(checks={**instance.checks, check: state})

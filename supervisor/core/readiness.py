@@ -4,8 +4,6 @@ Decides nothing about probes' verdicts or about stopping; those who learn that a
 or is so again, come here.
 """
 
-from dataclasses import replace
-
 from supervisor.core.effects import Cause, ReadyChanged
 from supervisor.core.events import CheckKind
 from supervisor.core.instance import Instance
@@ -17,7 +15,7 @@ from supervisor.core.scene import Scene, enter
 def become_ready(scene: Scene, instance: Instance) -> Instance:
     """Ready for the first time in this generation, unless it has said that it is stopping."""
     if instance.said_stopping:
-        return replace(instance, uptime_ready_at=None)
+        return instance._replace(uptime_ready_at=None)
     instance = enter(scene, instance, Phase.RUNNING, Cause.READY, uptime_ready_at=None, waiting_for="")
     return arm(scene, turn_ready(scene, instance, first=True))
 
@@ -30,12 +28,12 @@ def turn_ready(scene: Scene, instance: Instance, *, first: bool = False) -> Inst
     took = None if started is None else scene.now - started
     scene.emit(ReadyChanged(instance.id, instance.generation, True, "", took))
     well_at = scene.now + scene.plan.restart.backoff.reset_after_seconds if instance.failures else None
-    return replace(instance, ready=True, ready_at=scene.now, well_at=well_at, unready_reason="")
+    return instance._replace(ready=True, ready_at=scene.now, well_at=well_at, unready_reason="")
 
 
 def arm(scene: Scene, instance: Instance) -> Instance:
     """Watch a worker that is up: the watchdog counts from readiness, as in systemd.service(5)."""
     seconds = instance.watchdog_seconds or scene.plan.watchdog_seconds
     watchdog_at = None if seconds is None else scene.now + seconds
-    instance = replace(instance, watchdog_seconds=seconds, watchdog_at=watchdog_at)
+    instance = instance._replace(watchdog_seconds=seconds, watchdog_at=watchdog_at)
     return begin_check(scene, instance, CheckKind.LIVENESS) if scene.plan.liveness_probe else instance

@@ -174,7 +174,7 @@ def _has_room(turn: Turn, pool: Pool, rollout: Rollout, replacing: list[Instance
 
 def _supersede(turn: Turn, instance: Instance, request_id: str) -> Instance:
     scene = turn.scene(instance.id.pool)
-    instance = replace(instance, superseded=True, request_id=request_id, finished=False)
+    instance = instance._replace(superseded=True, request_id=request_id, finished=False)
     instance = lifecycle.forgive(scene, instance, Cause.RESTART)
     return lifecycle.leave(scene, instance, Cause.RESTART)
 

@@ -5,7 +5,7 @@ the deadline together, and reports the move.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from supervisor.core.effects import Cause, Effect, Moved, ReadyChanged
@@ -57,7 +57,7 @@ def enter(
     """Change the phase, and with it everything that a change of phase means."""
     if phase not in LEGAL_MOVES[instance.phase]:
         raise IllegalMoveError(f"{instance.id} may not move from {instance.phase} to {phase} ({cause})")
-    moved = replace(instance, phase=phase, since=scene.now, deadline=deadline, **changes)
+    moved = instance._replace(phase=phase, since=scene.now, deadline=deadline, **changes)
     rung = moved.rung
     scene.emit(
         Moved(
@@ -79,4 +79,4 @@ def unready(scene: Scene, instance: Instance, reason: str) -> Instance:
     """It may get no work, for this reason; reported once."""
     if instance.ready:
         scene.emit(ReadyChanged(instance.id, instance.generation, False, reason))
-    return replace(instance, ready=False, well_at=None, unready_reason=reason)
+    return instance._replace(ready=False, well_at=None, unready_reason=reason)

@@ -123,7 +123,7 @@ def settle(turn: Turn, name: str) -> None:
 
 def _send_away(turn: Turn, instance: Instance) -> None:
     scene, name = turn.scene(instance.id.pool), instance.id.pool
-    leaving = lifecycle.leave(scene, replace(instance, goal=Goal.DOWN), Cause.SURGE)
+    leaving = lifecycle.leave(scene, instance._replace(goal=Goal.DOWN), Cause.SURGE)
     turn.put(lifecycle.advance(scene, leaving, ""))
     pool = turn.host.pools[name]
     rollout = pool.rollout

@@ -4,8 +4,6 @@ Protocol: sd_notify(3) and the X_PITBOSS_ extensions. A worker may say that it i
 or done; it never decides more than that, and every number it names has a ceiling.
 """
 
-from dataclasses import replace
-
 from supervisor.core import ladder
 from supervisor.core.effects import Cause, Extended, TasksReported
 from supervisor.core.events import Told, Urgency
@@ -26,8 +24,7 @@ def hear(scene: Scene, instance: Instance, told: Told) -> Instance:
                 instance.id, told.tasks_completed, told.tasks_failed, told.tasks_cancelled, told.task_seconds
             )
         )
-    instance = replace(
-        instance,
+    instance = instance._replace(
         status_text=instance.status_text if told.status is None else told.status,
         in_flight=instance.in_flight if told.in_flight is None else told.in_flight,
         queue_depth=instance.queue_depth if told.queue_depth is None else told.queue_depth,
@@ -49,9 +46,9 @@ def _readiness_told(scene: Scene, instance: Instance, told: Told) -> Instance:
         grace = scene.plan.stop.stages[0].grace_seconds if scene.plan.stop.stages else 0.0
         instance = unready(scene, instance, "it said that it is stopping")
         if not instance.said_stopping:
-            instance = replace(instance, leaves_by=scene.now + grace + scene.plan.stop.extend_total_seconds)
+            instance = instance._replace(leaves_by=scene.now + grace + scene.plan.stop.extend_total_seconds)
         if instance.phase is Phase.RUNNING and instance.deadline is None:
-            instance = replace(instance, deadline=scene.now + grace, waiting_for="exit: it said STOPPING=1")
+            instance = instance._replace(deadline=scene.now + grace, waiting_for="exit: it said STOPPING=1")
         return instance
     if scene.plan.readiness is not Readiness.NOTIFY or instance.said_stopping:
         return instance
@@ -64,12 +61,12 @@ def _readiness_told(scene: Scene, instance: Instance, told: Told) -> Instance:
 
 def _watchdog_told(scene: Scene, instance: Instance, told: Told) -> Instance:
     if told.watchdog_seconds is not None and scene.plan.watchdog_seconds is not None:
-        instance = replace(instance, watchdog_seconds=told.watchdog_seconds)
+        instance = instance._replace(watchdog_seconds=told.watchdog_seconds)
         if instance.watchdog_at is not None:
-            instance = replace(instance, watchdog_at=scene.now + told.watchdog_seconds)
+            instance = instance._replace(watchdog_at=scene.now + told.watchdog_seconds)
     if told.watchdog and instance.watchdog_at is not None and instance.watchdog_seconds is not None:
-        instance = replace(
-            instance, watchdog_at=max(instance.watchdog_at, scene.now + instance.watchdog_seconds)
+        instance = instance._replace(
+            watchdog_at=max(instance.watchdog_at, scene.now + instance.watchdog_seconds)
         )
     return hung(scene, instance, "it said WATCHDOG=trigger") if told.watchdog_trigger else instance
 
@@ -78,7 +75,7 @@ def _extend(scene: Scene, instance: Instance, seconds: float) -> Instance:
     """EXTEND_TIMEOUT_USEC moves the running timer and the watchdog (sd_notify(3)), under our ceiling."""
     step = min(seconds, scene.plan.stop.extend_step_seconds)
     if instance.watchdog_at is not None:
-        instance = replace(instance, watchdog_at=max(instance.watchdog_at, scene.now + step))
+        instance = instance._replace(watchdog_at=max(instance.watchdog_at, scene.now + step))
     if instance.phase in ON_THE_WAY_OUT:
         return ladder.extend(scene, instance, seconds)
     ceiling = instance.leaves_by
@@ -92,7 +89,7 @@ def _extend(scene: Scene, instance: Instance, seconds: float) -> Instance:
     if deadline <= instance.deadline:
         return instance
     scene.emit(Extended(instance.id, instance.generation, deadline - instance.deadline))
-    return replace(instance, deadline=deadline)
+    return instance._replace(deadline=deadline)
 
 
 def hung(scene: Scene, instance: Instance, detail: str) -> Instance:
@@ -100,5 +97,5 @@ def hung(scene: Scene, instance: Instance, detail: str) -> Instance:
     if instance.phase in _UP:
         return ladder.begin(scene, instance, Cause.WATCHDOG, drains=False, detail=detail)
     if instance.phase is Phase.DRAINING:
-        return ladder.hurry(scene, replace(instance, watchdog_at=None), Urgency.NOW, "watchdog")
+        return ladder.hurry(scene, instance._replace(watchdog_at=None), Urgency.NOW, "watchdog")
     return instance

@@ -123,11 +123,8 @@ def _start(turn: Turn, wish: Wish, ids: list[InstanceId]) -> str:
     for key in ids:
         instance = host.instances[key]
         if instance.phase in {Phase.BACKOFF, Phase.FAILED}:
-            turn.put(
-                replace(
-                    lifecycle.forgive(turn.scene(key.pool), instance, Cause.START), request_id=wish.request_id
-                )
-            )
+            pardoned = lifecycle.forgive(turn.scene(key.pool), instance, Cause.START)
+            turn.put(pardoned._replace(request_id=wish.request_id))
             operations.observe(turn, host.instances[key])
     return operation
 
@@ -246,7 +243,7 @@ def _signal(turn: Turn, event: SignalRequested, ids: list[InstanceId]) -> str:
         )
     for key in alive:
         instance = turn.host.instances[key]
-        turn.put(replace(instance, signals_sent=instance.signals_sent | {event.signal}))
+        turn.put(instance._replace(signals_sent=instance.signals_sent | {event.signal}))
         turn.emit(
             Signal(key, instance.generation, event.signal, Target.ALL if event.everyone else Target.MAIN)
         )
@@ -282,7 +279,7 @@ def _shut_down(turn: Turn, event: ShutdownRequested) -> str:
             rollout.abandon(turn, name, OperationState.ABORTED, "the host is shutting down")
         for instance in list(host.instances.values()):
             # Not reported as an intent: after the next boot every goal is what it was.
-            turn.put(replace(instance, goal=Goal.DOWN, request_id=wish.request_id))
+            turn.put(instance._replace(goal=Goal.DOWN, request_id=wish.request_id))
         alive = [key for key, instance in host.instances.items() if instance.has_process]
         operations.begin(turn, "shutdown", wish, alive)
     refits = first or (known is not None and deadline < known.deadline)

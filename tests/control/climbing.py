@@ -1,7 +1,5 @@
 """An instance in the middle of its stop, with all that a reader may be told of it."""
 
-from dataclasses import replace
-
 from supervisor.core.effects import Cause
 from supervisor.core.instance import Rung, RungKind, Stop
 from supervisor.core.phases import Goal, Phase
@@ -14,8 +12,7 @@ async def climbing(one: Plant) -> None:
     now = one.engine.now()
     rung = Rung(RungKind.STAGE, 5.0, number=2, signal="SIGTERM", target=Target.ALL)
     await one.engine.put(
-        replace(
-            one.engine.host.instances[EMAILS],
+        one.engine.host.instances[EMAILS]._replace(
             goal=Goal.DRAINED,
             phase=Phase.STOPPING,
             ready=False,

@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +85,7 @@ class StubEngine:
         for number, instance in enumerate(list(self.host.instances.values())):
             now = self.now()
             await self.put(
-                replace(
-                    instance,
+                instance._replace(
                     phase=Phase.RUNNING,
                     ready=True,
                     pid=1000 + number,

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -89,7 +88,7 @@ async def test_a_change_shows_at_once(path: str) -> None:
     async with plant() as one:
         assert '"restarts": 41' not in (await one.client.get(path)).text
         for number in range(41, 44):
-            await one.engine.put(replace(one.engine.host.instances[EMAILS], restarts=number))
+            await one.engine.put(one.engine.host.instances[EMAILS]._replace(restarts=number))
             assert f'"restarts": {number}' in (await one.client.get(path)).text
 
 
@@ -106,7 +105,7 @@ async def test_a_large_host_is_one_consistent_snapshot() -> None:
             while not stop.is_set():
                 number += 1
                 for key in keys:
-                    one.engine.host.instances[key] = replace(one.engine.host.instances[key], restarts=number)
+                    one.engine.host.instances[key] = one.engine.host.instances[key]._replace(restarts=number)
                 one.engine.host.revision += 1
                 await asyncio.sleep(0)
 
@@ -146,7 +145,7 @@ async def test_a_pool_that_is_not_critical_shows_only_in_health() -> None:
     async with plant() as one:
         await one.engine.all_running()
         reports = list(one.engine.host.instances.values())[-1]
-        await one.engine.put(replace(reports, phase=Phase.FAILED, ready=False, last_exit=an_exit(one.engine)))
+        await one.engine.put(reports._replace(phase=Phase.FAILED, ready=False, last_exit=an_exit(one.engine)))
         assert (await one.client.get("/readyz")).status_code == 200
         health = (await one.client.get("/health")).json()
         assert health["status"] == "degraded"
@@ -275,7 +274,7 @@ async def test_a_health_that_changes_while_it_is_worked_out_agrees_with_itself(
     await asyncio.sleep(0)
     later = [asyncio.create_task(renderer.health()) for _ in range(3)]
     await asyncio.sleep(0)
-    bad = replace(engine.host.instances[EMAILS], phase=Phase.FAILED, ready=False, last_exit=an_exit(engine))
+    bad = engine.host.instances[EMAILS]._replace(phase=Phase.FAILED, ready=False, last_exit=an_exit(engine))
     await engine.put(bad)
     before = json.loads((await working).body)
     assert before["status"] == ("healthy" if before["pools"][0]["status"] == "healthy" else "unhealthy")

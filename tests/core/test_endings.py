@@ -1,6 +1,5 @@
 """How a generation ends: its class, its record, and whether another follows."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -99,7 +98,7 @@ def test_a_failure_waits_longer_each_time() -> None:
 def test_who_was_well_begins_anew() -> None:
     """Ready for reset_after: the next failure is the first again."""
     book = web(RestartRules(backoff=NO_JITTER)).at(500)
-    book.host.instances[WEB] = replace(book.instance("web/0"), failures=7)
+    book.host.instances[WEB] = book.instance("web/0")._replace(failures=7)
     book >> Exited(WEB, 1, BAD) << "web/0 waits 0.5 s (attempt 1)" << "web/0 running > backoff (exit)"
     assert book
 

@@ -248,7 +248,7 @@ def test_many_that_loop_are_counted() -> None:
     host = up(REASONS_SHOWN + 2)
     for key, one in list(host.instances.items()):
         host.census["a"].count(one, -1)
-        host.instances[key] = replace(one, failures=3)
+        host.instances[key] = one._replace(failures=3)
         host.census["a"].count(host.instances[key], 1)
     assert pool_health(host, "a").reasons[-1] == "and 2 more instances"
 
@@ -263,5 +263,5 @@ def test_a_host_that_goes_down_says_only_that() -> None:
 
 def test_unready_says_why() -> None:
     """A probe's last words are the reason; without any it is simply not ready yet."""
-    one = replace(up(1).instances[A], ready=False, unready_reason="http://x answered 503")
+    one = up(1).instances[A]._replace(ready=False, unready_reason="http://x answered 503")
     assert why_not(one) == "a/0 is running but not ready: http://x answered 503"

@@ -1,7 +1,5 @@
 """Replacing a pool turn by turn: capacity, proof, and the halt at the first failure."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -188,7 +186,7 @@ def test_a_rollout_that_halts_at_once_touches_no_other_pool() -> None:
 def test_a_stuck_instance_is_named_before_anybody_is_touched() -> None:
     """In whichever pool it is."""
     book = running(web(2), PoolPlan("other"))
-    ill = replace(book.instance("other/0"), phase=Phase.STUCK, ready=False)
+    ill = book.instance("other/0")._replace(phase=Phase.STUCK, ready=False)
     book.host.instances[ill.id] = ill
     book >> RestartRequested(wish()) << "accepted op1"
     assert book

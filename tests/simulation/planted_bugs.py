@@ -117,7 +117,7 @@ def endless_extensions(patch: Patch) -> None:
 
     def extend(scene: Any, instance: Any, seconds: float) -> Any:
         stop = instance.stop
-        forgetful = replace(instance, stop=replace(stop, extended_seconds=0.0))
+        forgetful = instance._replace(stop=stop._replace(extended_seconds=0.0))
         return real(scene, forgetful, seconds)
 
     patch.setattr(ladder, "extend", extend)
@@ -225,7 +225,7 @@ def surge_generation_begins_anew(patch: Patch) -> None:
     real = surge._vanish
 
     def vanish(turn: Any, name: str, instance: Any) -> None:
-        real(turn, name, replace(instance, generation=0))
+        real(turn, name, instance._replace(generation=0))
 
     patch.setattr(surge, "_vanish", vanish)
 
@@ -312,7 +312,7 @@ def old_generation_is_signalled(patch: Patch) -> None:
 
     def act(scene: Any, instance: Any, rung: Any) -> Any:
         if instance.generation > 1:
-            instance_before = replace(instance, generation=instance.generation - 1)
+            instance_before = instance._replace(generation=instance.generation - 1)
             real(scene, instance_before, rung)
             return instance
         return real(scene, instance, rung)
@@ -353,7 +353,7 @@ def deadline_is_lost(patch: Patch) -> None:
     real = lifecycle.start
 
     def start(scene: Any, instance: Any) -> Any:
-        return replace(real(scene, instance), deadline=None)
+        return real(scene, instance)._replace(deadline=None)
 
     patch.setattr(lifecycle, "start", start)
 
@@ -369,7 +369,7 @@ def backoff_never_ends(patch: Patch) -> None:
 
     def passed(scene: Any, instance: Any) -> Any:
         if instance.phase is Phase.BACKOFF:
-            return replace(instance, deadline=scene.now + 100_000.0)
+            return instance._replace(deadline=scene.now + 100_000.0)
         return real(scene, instance)
 
     patch.setattr(lifecycle, "_deadline_passed", passed)

@@ -1,7 +1,6 @@
 """A host and reports that touch every metric, behind a clock that a test turns by hand."""
 
 import os
-from dataclasses import replace
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -91,7 +90,7 @@ def scripted() -> list[Report]:
 def put(host: Host, key: InstanceId, **changes: object) -> None:
     """Change an instance behind the core's back, counts included."""
     host.census[key.pool].count(host.instances[key], -1)
-    host.instances[key] = replace(host.instances[key], **changes)  # type: ignore[arg-type]
+    host.instances[key] = host.instances[key]._replace(**changes)  # type: ignore[arg-type]
     host.census[key.pool].count(host.instances[key], 1)
 
 

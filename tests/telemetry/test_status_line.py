@@ -75,7 +75,7 @@ def test_the_line_is_one_harmless_line() -> None:
     instance = host.instances[A]
     assert instance.last_exit is not None
     for detail in ("x\nREADY=1\0\x1b[2J", "y" * 10_000):
-        host.instances[A] = replace(instance, last_exit=replace(instance.last_exit, detail=detail))
+        host.instances[A] = instance._replace(last_exit=replace(instance.last_exit, detail=detail))
         line = status_line(host, now)
         assert line.isprintable()
         assert len(line) < MAX_CHARACTERS + 20
