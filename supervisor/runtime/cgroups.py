@@ -39,9 +39,12 @@ class Cgroup:
         """The file by which a process joins: "0" means the one that writes."""
         return f"{self.directory}/cgroup.procs"
 
-    def add(self, pid: int) -> None:
-        """Move a process in. Raises OSError if it is gone or may not be moved."""
-        _write(self.procs, str(pid))
+    def open_procs(self) -> int:
+        """A descriptor of `procs`, which the caller closes. A process whose pid is written to it is moved in.
+
+        That raises OSError if it is gone or may not be moved. Raises OSError, and BlindError.
+        """
+        return sighted(lambda: os.open(self.procs, _WRITE))
 
     def members(self) -> list[int]:
         """The processes in it and below it; zombies are not among them. Raises BlindError."""

@@ -9,7 +9,7 @@ in the tree before. This module only looks; it starts, signals and reaps nothing
 
 import logging
 import os
-from contextlib import suppress
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from supervisor.core.identity import InstanceId
@@ -18,7 +18,6 @@ from supervisor.runtime.procfs import (
     Stat,
     ancestors_of,
     children_of,
-    last_pid,
     read_cgroup,
     read_stat,
     read_variable,
@@ -31,17 +30,14 @@ log = logging.getLogger(__name__)
 MARKER = "PITBOSS_TREE"
 """The variable of the environment that names the tree: FAMILY-INSTANCE-GENERATION."""
 
-MOVES = 8
-"""How often the early children of a worker are looked for while it is moved into its control group."""
-
 
 @dataclass(slots=True, eq=False)
 class Tree:
     """The processes of one generation. `known` maps pids that were seen in it to their start time.
 
     `orphans` are those whose parent died, so that they became children of this process; whoever
-    reaps them keeps the set. `leader` is the pid of the first process, 0 before it exists. `sealed`
-    means that nothing can have escaped from the control group.
+    reaps them keeps the set. `leader` is the pid of the first process, 0 before it exists. `moving`
+    means that it is on its way into the control group, and `sealed` that nothing has escaped from it.
     """
 
     instance: InstanceId
@@ -52,6 +48,7 @@ class Tree:
     leader: int = 0
     known: dict[int, int] = field(default_factory=dict)
     orphans: set[int] = field(default_factory=set)
+    moving: bool = False
     sealed: bool = False
 
 
@@ -95,38 +92,10 @@ class Containment:
             self._by_cgroup[tree.cgroup.path] = tree
         return tree
 
-    def enclose(self, tree: Tree, leader: int) -> None:
-        """The first process exists: move it into its control group.
-
-        It may have forked before it was moved: its children are moved too. One that also left its
-        parent in that instant stays outside of the group. Where nobody forked since, which the last
-        pid tells, the group is sealed; where somebody did, the group is not trusted to be complete.
-        """
+    def begin(self, tree: Tree, leader: int) -> None:
+        """The first process exists."""
         tree.leader = leader
         self._by_leader[leader] = tree
-        if tree.cgroup is None:
-            return
-        try:
-            self._move(tree, tree.cgroup, leader)
-        except (OSError, BlindError) as error:
-            # The usual reason is that it has ended already, and a zombie cannot be moved.
-            if not isinstance(error, ProcessLookupError):
-                self._warn(f"cannot move {tree.instance} into its control group", error)
-
-    def _move(self, tree: Tree, cgroup: Cgroup, leader: int) -> None:
-        cgroup.add(leader)
-        tree.sealed = last_pid() == leader
-        if tree.sealed:
-            return
-        moved = {leader}
-        for _ in range(MOVES):
-            outside = self._descendants(moved).keys() - moved
-            if not outside:
-                return
-            for pid in outside:
-                with suppress(OSError):
-                    cgroup.add(pid)
-            moved |= outside
 
     def dismiss(self, tree: Tree) -> None:
         """The generation is over, or never began: forget its evidence and remove its control group."""
@@ -147,7 +116,7 @@ class Containment:
             stat = read_stat(pid)
             if stat is not None and stat.started == started:
                 seeds.add(pid)
-        found = self._descendants(seeds)
+        found = self.descendants(seeds)
         if tree.cgroup is not None:
             for pid in tree.cgroup.members():
                 if pid not in found:
@@ -209,7 +178,9 @@ class Containment:
         if self._cgroups is not None:
             self._cgroups.close()
 
-    def _descendants(self, seeds: set[int]) -> dict[int, int]:
+    @staticmethod
+    def descendants(seeds: AbstractSet[int]) -> dict[int, int]:
+        """Those of `seeds` that live, and all below them, with their start times. Raises BlindError."""
         found: dict[int, int] = {}
         parents = []
         for pid in seeds:

@@ -13,12 +13,11 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from supervisor.core.effects import Forget, Kill, Signal, Spawn
 from supervisor.core.events import Event, Exited, Spawned, SpawnFailed, TreeGone
 from supervisor.core.identity import InstanceId
-from supervisor.core.launch import Launch, ListenSocket, LogPolicy
+from supervisor.core.launch import Launch
 from supervisor.core.plan import Target
 from supervisor.runtime.children import (
     Child,
@@ -33,6 +32,8 @@ from supervisor.runtime.children import (
 )
 from supervisor.runtime.containment import MARKER, Containment, Tree
 from supervisor.runtime.descendants import Descendants
+from supervisor.runtime.enclosing import Enclosing
+from supervisor.runtime.ports import OutputPort, SocketsPort
 from supervisor.runtime.procfs import read_stat
 from supervisor.runtime.sight import BlindError
 from supervisor.runtime.spawn_errors import unprepared
@@ -52,32 +53,6 @@ this is for what hides, and for what was forked while SIGKILL was on its way."""
 
 RESCAN_MAX_SECONDS = 1.0
 """The pause doubles up to this: a process in uninterruptible sleep may stay for hours."""
-
-
-class OutputPort(Protocol):
-    """What is needed of the capture of output."""
-
-    def writer(
-        self, instance: InstanceId, logs: LogPolicy, generation: int, *, owner: int | None = None
-    ) -> int:
-        """A descriptor for standard output and error, which the caller closes after the spawn."""
-        ...
-
-    def drain(self, instance: InstanceId) -> None:
-        """Take what has been written and not read yet, within a bound."""
-        ...
-
-    def tail(self, instance: InstanceId, lines: int) -> tuple[str, ...]:
-        """The last lines of output."""
-        ...
-
-
-class SocketsPort(Protocol):
-    """What is needed of the sockets that workers are handed."""
-
-    def descriptors(self, wanted: tuple[ListenSocket, ...]) -> tuple[int, ...]:
-        """The descriptors of these sockets, which stay open; raises OSError if one cannot be had."""
-        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -124,6 +99,7 @@ class Processes:
         inherit_default_signals()
         self._signals = TreeSignals(containment)
         self._descendants = Descendants(containment, self._orphan_ended)
+        self._enclosing = Enclosing(containment, self._descendants.sweep, self._tree_arrived)
 
     # ── performers ───────────────────────────────────────────────────────────────────────────────
 
@@ -146,11 +122,12 @@ class Processes:
         except BaseException:
             self._containment.dismiss(tree)
             raise
-        self._containment.enclose(tree, child.pid)
+        self._containment.begin(tree, child.pid)
         life = _Life(instance, generation, launch, tree, child, child)
         self._lives[instance, generation] = life
         self._by_tree[tree] = life
-        self._loop.add_reader(child.pidfd, self._leader_ended, life)
+        self._enclosing.begin(tree)
+        self._watch(life)
         self._post(Spawned(instance, generation, child.pid))
 
     def _start(self, launch: Launch, tree: Tree) -> Child:
@@ -247,6 +224,7 @@ class Processes:
 
     def close(self) -> None:
         """Watch no more, and kill what belongs to no generation. Living generations are not touched."""
+        self._enclosing.close()
         self._descendants.close()
         for life in self._lives.values():
             self._unwatch(life)
@@ -259,6 +237,18 @@ class Processes:
 
     # ── ends ─────────────────────────────────────────────────────────────────────────────────────
 
+    def _watch(self, life: _Life) -> None:
+        """Hear of its end. Not while it is moved: then it must not be reaped."""
+        if not life.tree.moving:
+            self._loop.add_reader(life.leader.pidfd, self._leader_ended, life)
+            if life.main is not life.leader and not life.exited:
+                self._loop.add_reader(life.main.pidfd, self._main_ended, life)
+
+    def _tree_arrived(self, tree: Tree) -> None:
+        life = self._by_tree.get(tree)
+        if life is not None:
+            self._watch(life)
+
     def _watch_main(self, life: _Life, child: Child) -> None:
         former, life.main = life.main, child
         if former is not life.leader:
@@ -267,7 +257,7 @@ class Processes:
             life.tree.orphans.discard(former.pid)
         if child is not life.leader:
             life.tree.orphans.add(child.pid)
-            self._loop.add_reader(child.pidfd, self._main_ended, life)
+            self._watch(life)
 
     def _leader_ended(self, life: _Life) -> None:
         if life.main is life.leader:
@@ -312,7 +302,7 @@ class Processes:
 
     def _watch_again(self, life: _Life) -> None:
         if self._lives.get((life.instance, life.generation)) is life and not life.exited:
-            self._loop.add_reader(life.main.pidfd, self._main_ended, life)
+            self._watch(life)
 
     def _left(self, life: _Life) -> int:
         """How many processes of the tree are alive. Raises BlindError."""

@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.identity import InstanceId
 from supervisor.runtime.cgroups import Cgroups, find_cgroups
 from supervisor.runtime.containment import MARKER, Containment
 from supervisor.runtime.procfs import ancestors_of, children_of, read_stat, read_variable
 from supervisor.runtime.tags import family_of, make_tag, new_family, read_tag, tagged
-from tests.proc import is_alive
 from tests.runtime.process_harness import ME, PYTHON
 from tests.waiting import eventually
 
@@ -143,7 +141,7 @@ def test_each_trace_alone_leads_to_the_tree(sleeper: subprocess.Popen[bytes]) ->
     containment._by_marker["some=thing"] = tree
     eventually(lambda: containment.tree_of_orphan(stat) is tree)
     containment._by_marker.clear()
-    containment.enclose(tree, stat.group)
+    containment.begin(tree, stat.group)
     assert containment.tree_of_orphan(stat) is tree
     containment.dismiss(tree)
     assert containment.tree_of_orphan(stat) is None
@@ -183,7 +181,7 @@ def test_a_control_group_holds_and_kills(cgroups: Cgroups) -> None:
     process = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE)
     assert process.stdin is not None
     try:
-        group.add(process.pid)
+        Path(group.procs).write_text(str(process.pid))
         process.stdin.close()
         eventually(lambda: len(group.members()) == 3)
         os.mkdir(f"{group.directory}/below")
@@ -200,47 +198,6 @@ def test_a_control_group_holds_and_kills(cgroups: Cgroups) -> None:
     cgroups.remove(group)
     cgroups.close()
     assert not Path(group.directory).exists()
-
-
-def test_a_group_that_is_gone_fails_softly(cgroups: Cgroups) -> None:
-    """Questions to a removed group have quiet answers, and so has a tree whose group was taken away."""
-    containment = Containment(cgroups)
-    tree = containment.admit(InstanceId("pool", 0), 1)
-    assert tree.cgroup is not None
-    os.rmdir(tree.cgroup.directory)
-    process = subprocess.Popen(["sleep", "1000"])
-    try:
-        containment.enclose(tree, process.pid)
-        assert not tree.sealed
-        assert not containment.is_surely_empty(tree)
-        assert not tree.cgroup.is_populated()
-        assert not tree.cgroup.kill()
-        assert containment.members(tree).keys() == {process.pid}
-        assert is_alive(process.pid)
-    finally:
-        process.kill()
-        process.wait()
-    containment.dismiss(tree)
-
-
-def test_early_children_are_moved_too(cgroups: Cgroups) -> None:
-    """A worker that forked before it was moved is moved with its children; its group is not sealed."""
-    containment = Containment(cgroups)
-    tree = containment.admit(InstanceId("pool", 0), 1)
-    process = subprocess.Popen(["sh", "-c", "sleep 1000 & sleep 1000 & wait"])
-    try:
-        eventually(lambda: len(children_of(process.pid)) == 2)
-        containment.enclose(tree, process.pid)
-        assert tree.cgroup is not None
-        assert not tree.sealed
-        assert len(tree.cgroup.members()) == 3
-        tree.cgroup.kill()
-    finally:
-        process.kill()
-        process.wait()
-        containment.dismiss(tree)
-    eventually(lambda: tree.cgroup is not None and tree.cgroup.remove())
-    containment.close()
 
 
 SETTLER = """

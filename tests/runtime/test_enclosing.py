@@ -1,0 +1,224 @@
+"""On the way into the control group: nobody waits, nobody escapes, and nobody is reaped too early."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.core.events import Exited
+from supervisor.core.exits import ExitStatus
+from supervisor.core.identity import InstanceId
+from supervisor.runtime import enclosing
+from supervisor.runtime.cgroups import Cgroups, find_cgroups
+from supervisor.runtime.containment import Containment, Tree
+from supervisor.runtime.enclosing import Enclosing
+from supervisor.runtime.procfs import children_of, read_stat
+from tests.proc import is_alive
+from tests.runtime.process_harness import Stand, containment_of, launch_of
+from tests.waiting import async_eventually, eventually
+
+
+@pytest.fixture
+def cgroups() -> Iterator[Cgroups]:
+    """Control groups of this test alone."""
+    found = find_cgroups(f"test-{os.getpid()}")
+    if found is None:
+        pytest.skip("no control groups may be made here")
+    yield found
+    found.close()
+    assert not Path(found.directory).exists()
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """While it is not set, whoever writes to `cgroup.procs` waits, as the kernel may let it."""
+    opened = threading.Event()
+    write = enclosing._write
+
+    def patient(descriptor: int, pids: Collection[int]) -> OSError | None:
+        assert threading.current_thread() is not threading.main_thread()
+        assert opened.wait(60)
+        return write(descriptor, pids)
+
+    monkeypatch.setattr(enclosing, "_write", patient)
+    yield opened
+    opened.set()
+
+
+@pytest.fixture
+async def stand(gate: threading.Event) -> AsyncIterator[Stand]:
+    """`Processes` whose workers are held on their way."""
+    containment = containment_of("cgroups")
+    if containment is None:
+        pytest.skip("no control groups may be made here")
+    made = Stand(containment)
+    yield made
+    gate.set()
+    await made.close()
+
+
+OTHER = InstanceId("emails", 1)
+
+
+def start(*argv: str) -> subprocess.Popen[bytes]:
+    """A process that is a child of this one."""
+    return subprocess.Popen(argv)
+
+
+class Mover:
+    """An `Enclosing` alone, with the trees that arrived."""
+
+    def __init__(self, containment: Containment, sweep: Callable[[], None] = lambda: None) -> None:
+        self.arrived: list[Tree] = []
+        self.containment = containment
+        self.enclosing = Enclosing(containment, sweep, self.arrived.append)
+
+    async def move(self, tree: Tree, leader: int) -> None:
+        """Bring a tree into its group."""
+        self.containment.begin(tree, leader)
+        self.enclosing.begin(tree)
+        await async_eventually(lambda: self.arrived == [tree], what="the tree has arrived")
+        assert not tree.moving
+
+
+async def test_a_group_that_is_gone_fails_softly(cgroups: Cgroups) -> None:
+    """Questions to a removed group have quiet answers, and so has a tree whose group was taken away."""
+    mover = Mover(Containment(cgroups))
+    tree = mover.containment.admit(InstanceId("pool", 0), 1)
+    assert tree.cgroup is not None
+    os.rmdir(tree.cgroup.directory)
+    process = start("sleep", "1000")
+    try:
+        mover.containment.begin(tree, process.pid)
+        mover.enclosing.begin(tree)
+        assert mover.arrived == [tree]
+        assert not tree.sealed
+        assert not tree.moving
+        assert not mover.containment.is_surely_empty(tree)
+        assert not tree.cgroup.is_populated()
+        assert not tree.cgroup.kill()
+        assert mover.containment.members(tree).keys() == {process.pid}
+        assert is_alive(process.pid)
+    finally:
+        process.kill()
+        process.wait()
+    mover.containment.dismiss(tree)
+    mover.enclosing.close()
+
+
+async def test_early_children_are_moved_too(cgroups: Cgroups) -> None:
+    """A worker that forked before it was moved is moved with its children; then its group is sealed."""
+    mover = Mover(Containment(cgroups))
+    tree = mover.containment.admit(InstanceId("pool", 0), 1)
+    process = start("sh", "-c", "sleep 1000 & sleep 1000 & wait")
+    try:
+        eventually(lambda: len(children_of(process.pid)) == 2)
+        await mover.move(tree, process.pid)
+        assert tree.cgroup is not None
+        assert len(tree.cgroup.members()) == 3
+        assert tree.sealed
+        tree.cgroup.kill()
+    finally:
+        process.kill()
+        process.wait()
+        mover.containment.dismiss(tree)
+        mover.enclosing.close()
+    eventually(lambda: tree.cgroup is not None and tree.cgroup.remove())
+    mover.containment.close()
+
+
+async def test_one_that_died_on_the_way(cgroups: Cgroups, caplog: pytest.LogCaptureFixture) -> None:
+    """Whether the kernel moves a zombie or refuses, it is no failure and nobody is warned."""
+    mover = Mover(Containment(cgroups))
+    tree = mover.containment.admit(InstanceId("pool", 0), 1)
+    process = start("true")
+    try:
+        eventually(lambda: not is_alive(process.pid))
+        await mover.move(tree, process.pid)
+        assert not caplog.records
+    finally:
+        process.wait()
+        mover.containment.dismiss(tree)
+        mover.enclosing.close()
+
+
+async def test_the_loop_goes_on_meanwhile(stand: Stand, gate: threading.Event) -> None:
+    """A spawn returns while its move waits for the kernel; the worker runs, and others are started."""
+    first = stand.spawn(launch_of("sleep", "1000"))
+    second = stand.spawn(launch_of("sleep", "1000"), OTHER)
+    trees = list(stand.processes._by_tree)
+    assert [tree.moving for tree in trees] == [True, True]
+    assert is_alive(first)
+    assert is_alive(second)
+    gate.set()
+    await async_eventually(lambda: not any(tree.moving for tree in trees))
+    assert [tree.cgroup is not None and tree.cgroup.members() for tree in trees] == [[first], [second]]
+
+
+async def test_an_end_on_the_way_is_heard_after_it(stand: Stand, gate: threading.Event) -> None:
+    """Until the move is over the dead leader stays a zombie, so that its pid is nobody else's."""
+    pid = stand.spawn(launch_of("sleep", "1000"))
+    os.kill(pid, signal.SIGKILL)
+    await async_eventually(lambda: (stat := read_stat(pid)) is not None and stat.state == "Z")
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert stand.posted(Exited) is None
+    assert read_stat(pid) is not None
+    gate.set()
+    event = await stand.until(Exited)
+    assert event.status == ExitStatus(signal="SIGKILL")
+    assert read_stat(pid) is None
+
+
+async def test_a_kill_on_the_way(stand: Stand, gate: threading.Event) -> None:
+    """SIGKILL reaches a tree that is not in its group yet, its early children included."""
+    stand.spawn(launch_of("sh", "-c", "setsid sleep 1000 & sleep 1000 & wait"))
+    (tree,) = stand.processes._by_tree
+    await async_eventually(lambda: len(stand.containment.members(tree)) == 3)
+    members = list(stand.containment.members(tree))
+    stand.kill()
+    await async_eventually(lambda: not any(is_alive(pid) for pid in members))
+    gate.set()
+    await stand.until(Exited)
+
+
+async def test_who_left_its_parent_on_the_way_is_moved(stand: Stand, gate: threading.Event) -> None:
+    """A process that double-forked and took a session of its own before the move ends up in the group."""
+    leader = stand.spawn(launch_of("sh", "-c", "(setsid sleep 1000 &) ; exec sleep 1001"))
+    (tree,) = stand.processes._by_tree
+    await async_eventually(
+        lambda: leader and [_command(pid)[:5] for pid in children_of(os.getpid())].count(b"sleep") == 2,
+        what="the double-forked one has come to this process",
+    )
+    gate.set()
+    await async_eventually(lambda: not tree.moving)
+    assert tree.cgroup is not None
+    assert len(tree.cgroup.members()) == 2
+    assert tree.sealed
+
+
+async def test_the_end_of_the_daemon_waits_for_the_writer(stand: Stand, gate: threading.Event) -> None:
+    """Who is on the way when everything is closed has arrived afterwards, and nobody is told."""
+    pid = stand.spawn(launch_of("sleep", "1000"))
+    (tree,) = stand.processes._by_tree
+    gate.set()
+    stand.processes._enclosing.close()
+    assert tree.cgroup is not None
+    assert tree.cgroup.members() == [pid]
+    await asyncio.sleep(0)
+    assert tree.moving
+    stand.processes._tree_arrived(tree)
+    tree.moving = False
+    stand.processes._tree_arrived(tree)
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
