@@ -44,7 +44,7 @@ from supervisor.runtime.processes import Processes
 from supervisor.runtime.sockets import ListenSockets, SocketsError
 from supervisor.runtime.systemd import Systemd
 from supervisor.store.journal import Journal, JournalError
-from supervisor.telemetry.logs import configure
+from supervisor.telemetry.logs import LogLines, configure
 from supervisor.telemetry.metrics import Metrics
 from supervisor.telemetry.move_log import MoveLog
 from supervisor.telemetry.status_line import status_line
@@ -64,7 +64,7 @@ class CannotStartError(Exception):
 
 def run_daemon(manifest: Manifest, log_format: str, log_level: str) -> int:
     """Run until the host is shut down; the exit code. Raises `CannotStartError`."""
-    configure(level=log_level, form=log_format)
+    lines = configure(level=log_level, form=log_format)
     # The watchdog of systemd ends a daemon that hangs with SIGABRT: where it hung goes to the log.
     faulthandler.enable()
     raise_nofile()
@@ -79,7 +79,7 @@ def run_daemon(manifest: Manifest, log_format: str, log_level: str) -> int:
         # (500 pools), and after this it looks only at what came since.
         gc.collect()
         gc.freeze()
-        return asyncio.run(Daemon(manifest, journal, sockets).run())
+        return asyncio.run(Daemon(manifest, journal, sockets, lines).run())
     except SocketsError as error:
         raise CannotStartError(*error.reasons) from error
     except JournalError as error:
@@ -154,10 +154,11 @@ def _lock(path: Path) -> int:
 class Daemon:
     """Every part of one running daemon, and what the control plane may see of it."""
 
-    def __init__(self, manifest: Manifest, journal: Journal, sockets: ListenSockets) -> None:
+    def __init__(self, manifest: Manifest, journal: Journal, sockets: ListenSockets, lines: LogLines) -> None:
         self._manifest = manifest
         self._journal = journal
         self._sockets = sockets
+        self._lines = lines
 
     async def run(self) -> int:
         """Boot, serve until halted, and go; the exit code."""
@@ -229,7 +230,7 @@ class Daemon:
                 ReleaseBarrier: self._notify.release_barrier,
                 Halt: self._halt,
             },
-            [MoveLog(), self._metrics, self._journal.observe, self._systemd.observe],
+            [MoveLog(self._lines), self._metrics, self._journal.observe, self._systemd.observe],
             before_tick=self._notify.poll,
             note_lateness=self._metrics.lag.note,
         )

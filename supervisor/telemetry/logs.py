@@ -1,17 +1,20 @@
 """The daemon's own log: where it goes and which form fits there.
 
-How a line looks is `log_forms`; that writing it never blocks is `log_stream`; what is said about
-instances is `move_log`.
+There are two ways in: `logging`, for what is said rarely, and `LogLines.say`, for the line that every
+move of an instance has. The machinery of `logging` takes ten times as long as making such a line does.
+Both end in one stream, in their order. How a line looks is `log_forms`; that writing it never blocks is
+`log_stream`; what is said about instances is `move_log`.
 """
 
 import logging
 import os
 import sys
+import time
 from enum import StrEnum
-from typing import TextIO
+from typing import Protocol, TextIO
 
-from supervisor.telemetry.log_forms import HumanForm, JournalForm, JsonForm
-from supervisor.telemetry.log_stream import PatientHandler
+from supervisor.telemetry.log_forms import Fields, HumanForm, JournalForm, JsonForm, LineForm
+from supervisor.telemetry.log_stream import LineStream
 
 
 class Form(StrEnum):
@@ -23,10 +26,84 @@ class Form(StrEnum):
     JOURNAL = "journal"
 
 
+class Sink(Protocol):
+    """Where lines go."""
+
+    def write(self, line: str) -> None:
+        """Take a line, without its end."""
+
+    def flush(self) -> None:
+        """Let out what was taken."""
+
+    def close(self) -> None:
+        """Let out what was taken, for the last time."""
+
+
+class LogLines:
+    """Where the lines of this process go, and how they look there."""
+
+    def __init__(self, form: Form, look: LineForm, sink: Sink) -> None:
+        self.form = form
+        self._look = look
+        self._write = sink.write
+
+    def say(self, level: int, logger: str, event: str, fields: Fields) -> None:
+        """Write the line of an event now; whether it is important enough is the caller's to decide."""
+        self._write(self._look.line(time.time(), level, logger, event, fields))
+
+
+class LineHandler(logging.Handler):
+    """Writes the records of `logging` behind the lines that were there before, at once.
+
+    They are rare, and often the last that is said before something goes wrong.
+    """
+
+    def __init__(self, look: LineForm, sink: Sink) -> None:
+        super().__init__()
+        self.setFormatter(look)
+        self._sink = sink
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it; a record that cannot be rendered does not stop who made it."""
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001  # anything may be among its arguments
+            self.handleError(record)
+            return
+        self._sink.write(line)
+        self._sink.flush()
+
+    def flush(self) -> None:
+        """Write what has gathered; `logging` calls this and `close` when the process ends."""
+        self._sink.flush()
+
+    def close(self) -> None:
+        """Write what has gathered, for the last time."""
+        self._sink.close()
+        super().close()
+
+
+class TextSink:
+    """A stream without a descriptor, which never waits: that of a program that keeps the text."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, line: str) -> None:
+        """Take a line, without its end."""
+        self._stream.write(line + "\n")
+
+    def flush(self) -> None:
+        """The stream is as its owner left it."""
+
+    def close(self) -> None:
+        """The stream is its owner's."""
+
+
 def configure(
     stream: TextIO | None = None, *, level: str | int = logging.INFO, form: Form | str = Form.AUTO
-) -> Form:
-    """Send everything that is logged in this process to a stream (default: stderr); the form that was taken.
+) -> LogLines:
+    """Send everything that is logged in this process to a stream (default: stderr).
 
     Raises ValueError for a level or form that does not exist. May be called again: the latest call holds.
     """
@@ -34,17 +111,16 @@ def configure(
     form = Form(form)
     if form is Form.AUTO:
         form = _fitting(stream)
-    handler = _handler(stream)
-    handler.setFormatter(_formatter(form, stream))
+    look = _look(form, stream)
+    sink = _sink(stream, look)
     root = logging.getLogger()
     root.setLevel(level.upper() if isinstance(level, str) else level)
     for old in tuple(root.handlers):
-        if getattr(old, "is_pitboss", False):
+        if isinstance(old, LineHandler):
             root.removeHandler(old)
             old.close()
-    handler.is_pitboss = True  # type: ignore[attr-defined]  # how ours are told from a host program's
-    root.addHandler(handler)
-    return form
+    root.addHandler(LineHandler(look, sink))
+    return LogLines(form, look, sink)
 
 
 def _descriptor(stream: TextIO) -> int | None:
@@ -54,9 +130,15 @@ def _descriptor(stream: TextIO) -> int | None:
         return None
 
 
-def _handler(stream: TextIO) -> logging.Handler:
+def _sink(stream: TextIO, look: LineForm) -> Sink:
     descriptor = _descriptor(stream)
-    return logging.StreamHandler(stream) if descriptor is None else PatientHandler(descriptor)
+    if descriptor is None:
+        return TextSink(stream)
+
+    def note(dropped: int) -> str:
+        return look.line(time.time(), logging.WARNING, __name__, "log-lines-dropped", {"count": dropped})
+
+    return LineStream(descriptor, note)
 
 
 def goes_to_journal(stream: TextIO) -> bool:
@@ -76,7 +158,7 @@ def _fitting(stream: TextIO) -> Form:
     return Form.HUMAN if descriptor is not None and os.isatty(descriptor) else Form.JSON
 
 
-def _formatter(form: Form, stream: TextIO) -> logging.Formatter:
+def _look(form: Form, stream: TextIO) -> LineForm:
     if form is Form.JSON:
         return JsonForm()
     if form is Form.JOURNAL:

@@ -5,7 +5,8 @@ goes is `logs`.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from supervisor.core.effects import (
     Cause,
@@ -22,7 +23,8 @@ from supervisor.core.effects import (
 from supervisor.core.exits import ExitClass
 from supervisor.core.phases import Phase
 from supervisor.core.state import Host, Operation, OperationState
-from supervisor.telemetry.log_forms import machine_text
+from supervisor.telemetry.log_forms import Fields
+from supervisor.telemetry.logs import LogLines
 
 log = logging.getLogger(__name__)
 
@@ -35,42 +37,34 @@ _UNWELL = frozenset({Cause.LIVENESS, Cause.WATCHDOG, Cause.STARTUP_TIMEOUT, Caus
 class MoveLog:
     """An observer of the engine: one line per move, rung, ending, goal and operation."""
 
-    def __init__(self, logger: logging.Logger = log) -> None:
+    def __init__(self, lines: LogLines, logger: logging.Logger = log) -> None:
+        self._lines = lines
         self._log = logger
         self._operations: dict[str, bool] = {}
         """Whether it has ended, for each operation that had a line."""
+        self._tellers: Mapping[type, Callable[[Any, Host], None]] = {
+            Moved: self._moved,
+            Climbed: self._climbed,
+            ReadyChanged: self._ready_changed,
+            Ended: self._ended,
+            StopEnded: self._stop_ended,
+            Extended: self._extended,
+            GoalChanged: self._goal_changed,
+            OperationChanged: self._operation_changed,
+        }
 
     def __call__(self, reports: Sequence[Report], host: Host, _now: float) -> None:
         """Take the reports of one step."""
         for report in reports:
-            match report:
-                case Moved():
-                    self._moved(report)
-                case Climbed():
-                    self._climbed(report)
-                case ReadyChanged():
-                    self._ready_changed(report, host)
-                case Ended():
-                    self._ended(report)
-                case StopEnded():
-                    self._stop_ended(report)
-                case Extended():
-                    self._extended(report)
-                case GoalChanged():
-                    self._goal_changed(report)
-                case OperationChanged():
-                    self._operation_changed(report, host)
+            tell = self._tellers.get(type(report))
+            if tell is not None:
+                tell(report, host)
 
-    def _say(self, level: int, event: str, **fields: object) -> None:
+    def _say(self, level: int, event: str, fields: Fields) -> None:
         if self._log.isEnabledFor(level):
-            plain = (int, float, str, type(None))
-            named = {
-                key.rstrip("_"): value if isinstance(value, plain) else str(value)
-                for key, value in fields.items()
-            }
-            self._log.log(level, "%s", _Lazily(event, named), extra={"event": event, "fields": named})
+            self._lines.say(level, self._log.name, event, fields)
 
-    def _moved(self, report: Moved) -> None:
+    def _moved(self, report: Moved, _host: Host) -> None:
         level = logging.INFO
         if report.target in {Phase.STUCK, Phase.FAILED}:
             level = logging.ERROR
@@ -79,93 +73,101 @@ class MoveLog:
         self._say(
             level,
             "moved",
-            instance=report.instance,
-            generation=report.generation,
-            from_=report.source.value,
-            to=report.target.value,
-            cause=report.cause.value,
-            detail=report.detail,
-            stage=report.rung,
-            deadline_seconds=report.deadline_seconds,
-            request_id=report.request_id,
+            {
+                "instance": str(report.instance),
+                "generation": report.generation,
+                "from": report.source.value,
+                "to": report.target.value,
+                "cause": report.cause.value,
+                "detail": report.detail,
+                "stage": report.rung,
+                "deadline_seconds": report.deadline_seconds,
+                "request_id": report.request_id,
+            },
         )
 
-    def _climbed(self, report: Climbed) -> None:
+    def _climbed(self, report: Climbed, _host: Host) -> None:
         levels = {"stuck": logging.ERROR, "window-closed": logging.WARNING}
         # A closed settle window is the plan, not a failure to answer.
         planned = report.source == "settle" and report.outcome == "window-closed"
         self._say(
             logging.INFO if planned else levels.get(report.outcome, logging.INFO),
             "climbed",
-            instance=report.instance,
-            generation=report.generation,
-            from_=report.source,
-            to=report.target,
-            outcome=report.outcome,
-            seconds=report.seconds,
-            window_seconds=report.window_seconds,
-            request_id=report.request_id,
+            {
+                "instance": str(report.instance),
+                "generation": report.generation,
+                "from": report.source,
+                "to": report.target,
+                "outcome": report.outcome,
+                "seconds": report.seconds,
+                "window_seconds": report.window_seconds,
+                "request_id": report.request_id,
+            },
         )
 
     def _ready_changed(self, report: ReadyChanged, host: Host) -> None:
         instance = host.instances.get(report.instance)
+        whose = {"instance": str(report.instance), "generation": report.generation}
         if report.ready:
             # The first time in a generation is told by the move to running.
             if report.start_seconds is None:
-                self._say(logging.INFO, "ready", instance=report.instance, generation=report.generation)
+                self._say(logging.INFO, "ready", whose)
         elif instance is not None and instance.phase is Phase.RUNNING:
-            self._say(
-                logging.WARNING,
-                "unready",
-                instance=report.instance,
-                generation=report.generation,
-                reason=report.reason,
-            )
+            self._say(logging.WARNING, "unready", whose | {"reason": report.reason})
 
-    def _ended(self, report: Ended) -> None:
+    def _ended(self, report: Ended, _host: Host) -> None:
         record = report.record
         fine = record.exit_class is ExitClass.CLEAN and not record.leftovers
+        last = None if fine else next((line for line in reversed(record.last_lines) if line), None)
         self._say(
             logging.INFO if fine else logging.WARNING,
             "ended",
-            instance=report.instance,
-            generation=record.generation,
-            class_=record.exit_class.value,
-            detail=record.detail,
-            stage=record.rung,
-            uptime_seconds=record.uptime_seconds,
-            leftovers=record.leftovers or None,
-            last_line=None if fine else next((line for line in reversed(record.last_lines) if line), None),
+            {
+                "instance": str(report.instance),
+                "generation": record.generation,
+                "class": record.exit_class.value,
+                "detail": record.detail,
+                "stage": record.rung,
+                "uptime_seconds": record.uptime_seconds,
+                "leftovers": record.leftovers or None,
+                "last_line": last,
+            },
         )
 
-    def _stop_ended(self, report: StopEnded) -> None:
+    def _stop_ended(self, report: StopEnded, _host: Host) -> None:
         levels = {"clean": logging.INFO, "stuck": logging.ERROR}
         self._say(
             levels.get(report.outcome, logging.WARNING),
             "stop-ended",
-            instance=report.instance,
-            generation=report.generation,
-            outcome=report.outcome,
-            seconds=report.seconds,
+            {
+                "instance": str(report.instance),
+                "generation": report.generation,
+                "outcome": report.outcome,
+                "seconds": report.seconds,
+            },
         )
 
-    def _extended(self, report: Extended) -> None:
+    def _extended(self, report: Extended, _host: Host) -> None:
         self._say(
             logging.INFO,
             "extended",
-            instance=report.instance,
-            generation=report.generation,
-            seconds=report.seconds,
+            {
+                "instance": str(report.instance),
+                "generation": report.generation,
+                "seconds": report.seconds,
+            },
         )
 
-    def _goal_changed(self, report: GoalChanged) -> None:
+    def _goal_changed(self, report: GoalChanged, _host: Host) -> None:
         self._say(
             logging.INFO,
             "goal-changed",
-            target=report.scope,
-            goal=report.goal.value,
-            principal=report.principal,
-            request_id=report.request_id,
+            {
+                "target": str(report.scope),
+                "goal": report.goal.value,
+                "principal": report.principal,
+                "request_id": report.request_id,
+            },
         )
 
     def _operation_changed(self, report: OperationChanged, host: Host) -> None:
@@ -187,30 +189,19 @@ class MoveLog:
         self._say(
             level,
             event,
-            id=operation.id,
-            kind=operation.kind,
-            target=operation.scope,
-            outcome=operation.state.value if over else None,
-            seconds=finished - operation.started_at if over and finished is not None else None,
-            message=operation.message if over else None,
-            principal=operation.principal,
-            request_id=operation.request_id,
+            {
+                "id": operation.id,
+                "kind": operation.kind,
+                "target": str(operation.scope),
+                "outcome": operation.state.value if over else None,
+                "seconds": finished - operation.started_at if over and finished is not None else None,
+                "message": operation.message if over else None,
+                "principal": operation.principal,
+                "request_id": operation.request_id,
+            },
         )
 
     def _forget(self) -> None:
         ended = [name for name, over in self._operations.items() if over]
         for name in ended[:-ENDED_OPERATIONS_KEPT]:
             del self._operations[name]
-
-
-class _Lazily:
-    """The plain text of a record, made only if somebody reads it (a handler that is not ours)."""
-
-    __slots__ = ("_event", "_fields")
-
-    def __init__(self, event: str, fields: Mapping[str, object]) -> None:
-        self._event = event
-        self._fields = fields
-
-    def __str__(self) -> str:
-        return machine_text(self._event, self._fields)

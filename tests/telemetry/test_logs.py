@@ -51,8 +51,8 @@ def moved(target: Phase = Phase.STOPPING, cause: Cause = Cause.RESTART, detail: 
 def written(form: Form, *reports: Report, host: Host | None = None) -> str:
     """What a MoveLog writes about these reports."""
     stream = io.StringIO()
-    configure(stream, form=form, level="debug")
-    MoveLog()(reports, host or make_host(), 5.0)
+    lines = configure(stream, form=form, level="debug")
+    MoveLog(lines)(reports, host or make_host(), 5.0)
     return stream.getvalue()
 
 
@@ -174,8 +174,7 @@ def operation(state: OperationState, name: str = "op-1") -> Operation:
 def test_an_operation_has_two_lines() -> None:
     """One when it begins and one when it ends, however often it is reported."""
     host, stream = make_host(), io.StringIO()
-    configure(stream, form=Form.JOURNAL)
-    observer = MoveLog()
+    observer = MoveLog(configure(stream, form=Form.JOURNAL))
     for state in (
         OperationState.PENDING,
         OperationState.RUNNING,
@@ -194,7 +193,7 @@ def test_an_operation_has_two_lines() -> None:
 
 def test_ended_operations_are_forgotten() -> None:
     """What is remembered about operations is bounded."""
-    host, observer = make_host(), MoveLog(logging.getLogger("silent"))
+    host, observer = make_host(), MoveLog(configure(io.StringIO()))
     for number in range(ENDED_OPERATIONS_KEPT * 3):
         name = f"op-{number}"
         host.operations = {name: operation(OperationState.SUCCEEDED, name)}
