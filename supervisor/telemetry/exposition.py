@@ -8,6 +8,7 @@ and OpenMetrics 1.0, which share their sample lines and differ in the headers an
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Generic, TypeVar
 
 from supervisor.telemetry.metric_table import Kind, Metric
@@ -35,14 +36,20 @@ def escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def series(name: str, labels: Iterable[str], values: Labels) -> bytes:
-    """A sample line up to its value: the name, the labels and a space."""
-    text = _pairs(labels, values)
-    return f"{name}{{{text}}} ".encode("utf-8", "replace") if text else f"{name} ".encode()
+def pairs(labels: Iterable[str]) -> str:
+    """The labels of a series, with `%s` for the value of each."""
+    return ",".join(f'{label}="%s"' for label in labels)
 
 
-def _pairs(labels: Iterable[str], values: Labels) -> str:
-    return ",".join(f'{label}="{escaped(value)}"' for label, value in zip(labels, values, strict=True))
+def series(name: str, labels: Iterable[str]) -> str:
+    """A sample line up to its value: the name, the labels with `%s` for the value of each, a space."""
+    text = pairs(labels)
+    return f"{name}{{{text}}} " if text else f"{name} "
+
+
+def filled(pattern: str, values: Labels) -> str:
+    """The pattern with these values."""
+    return pattern % tuple(map(escaped, values))
 
 
 def header(metric: Metric, *, openmetrics: bool) -> bytes:
@@ -112,7 +119,7 @@ class Family(_Cached[float]):
 
     def __init__(self, metric: Metric) -> None:
         super().__init__(metric)
-        self._prefixes: dict[Labels, bytes] = {}
+        self._series = series(metric.name, metric.labels)
 
     def set(self, value: float, *labels: str) -> None:
         """Make a series have this value; the same one costs nothing."""
@@ -129,17 +136,11 @@ class Family(_Cached[float]):
             self._values[labels] = (value or 0) + amount
             self._touch(labels)
 
-    def keep(self, wanted: Callable[[Labels], bool]) -> None:
-        """Drop the series whose labels are not wanted any more."""
-        super().keep(wanted)
-        for labels in [one for one in self._prefixes if one not in self._values]:
-            del self._prefixes[labels]
-
     def _format(self, labels: Labels) -> bytes:
-        prefix = self._prefixes.get(labels)
-        if prefix is None:
-            prefix = self._prefixes[labels] = series(self.metric.name, self.metric.labels, labels)
-        return prefix + number(self._values[labels]).encode() + b"\n"
+        line = self._lines[labels]
+        # No value has a space in it: what is before the last one is the series, once it has been written.
+        head = line[: line.rfind(b" ") + 1] or filled(self._series, labels).encode("utf-8", "replace")
+        return b"%s%s\n" % (head, number(self._values[labels]).encode())
 
 
 class _Spread:
@@ -157,14 +158,18 @@ class Histogram(_Cached[_Spread]):
 
     def __init__(self, metric: Metric) -> None:
         super().__init__(metric)
-        self._bounds = [*(repr(float(bound)) for bound in metric.buckets), "+Inf"]
-        self._lines_each = len(self._bounds) + 2
+        bounds = [*(repr(float(bound)) for bound in metric.buckets), "+Inf"]
+        self._pairs = pairs(metric.labels)
+        name, before, alone = metric.name, "\0," if metric.labels else "", "{\0}" if metric.labels else ""
+        buckets = "".join(f'{name}_bucket{{{before}le="{bound}"}} %d\n' for bound in bounds)
+        self._template = f"{buckets}{name}_sum{alone} %s\n{name}_count{alone} %d\n"
+        self._lines_each = len(bounds) + 2
 
     def begin(self, *labels: str) -> _Spread:
         """Have a series, empty at first."""
         spread = self._values.get(labels)
         if spread is None:
-            spread = self._values[labels] = _Spread(len(self._bounds))
+            spread = self._values[labels] = _Spread(len(self.metric.buckets) + 1)
             self._touch(labels)
         return spread
 
@@ -178,17 +183,10 @@ class Histogram(_Cached[_Spread]):
         self._touch(labels)
 
     def _format(self, labels: Labels) -> bytes:
-        spread, name = self._values[labels], self.metric.name
-        pairs = _pairs(self.metric.labels, labels)
-        bucket = f"{name}_bucket{{{pairs}," if pairs else f"{name}_bucket{{"
-        lines, count = [], 0
-        for bound, own in zip(self._bounds, spread.counts, strict=True):
-            count += own
-            lines.append(f'{bucket}le="{bound}"}} {count}\n')
-        own_labels = f"{{{pairs}}}" if pairs else ""
-        lines.append(f"{name}_sum{own_labels} {number(spread.total)}\n")
-        lines.append(f"{name}_count{own_labels} {count}\n")
-        return "".join(lines).encode("utf-8", "replace")
+        spread = self._values[labels]
+        counts = tuple(accumulate(spread.counts))
+        text = self._template % (*counts, number(spread.total), counts[-1])
+        return text.replace("\0", filled(self._pairs, labels)).encode("utf-8", "replace")
 
 
 class Families:

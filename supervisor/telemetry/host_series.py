@@ -12,7 +12,7 @@ from supervisor.core.identity import InstanceId
 from supervisor.core.instance import Instance
 from supervisor.core.phases import Phase
 from supervisor.core.state import Host
-from supervisor.telemetry.exposition import STEP, Families, Labels, number, series
+from supervisor.telemetry.exposition import STEP, Families, Labels, filled, number, series
 
 Samples = Mapping[InstanceId, tuple[float, int]]
 """CPU seconds and resident bytes of the main process of each instance."""
@@ -23,6 +23,7 @@ _INSTANCE_FAMILIES = (
     "pitboss_instance_cpu_seconds_total",
     "pitboss_instance_memory_bytes",
 )
+_SERIES = [series(name, ("pool", "instance")) for name in _INSTANCE_FAMILIES]
 _POOLS_A_STEP = STEP // 4
 
 Prefixes = tuple[bytes, bytes, bytes, bytes]
@@ -86,8 +87,8 @@ class HostSeries:
             memories.append(b"%s%d\n" % (memory, sample[1]))
 
     def _prefix(self, instance: InstanceId) -> Prefixes:
-        labels = series("", ("pool", "instance"), (instance.pool, str(instance)))
-        up, backoff, cpu, memory = (name.encode() + labels for name in _INSTANCE_FAMILIES)
+        labels = (instance.pool, str(instance))
+        up, backoff, cpu, memory = (filled(one, labels).encode("utf-8", "replace") for one in _SERIES)
         found = self._prefixes[instance] = (up, backoff, cpu, memory)
         return found
 

@@ -8,6 +8,7 @@ counter, and nothing of it wakes the daemon.
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from supervisor.core.effects import (
     BackedOff,
@@ -96,6 +97,17 @@ class Metrics:
         self._families = Families(TABLE)
         self._host_series = HostSeries(self._families)
         self._set, self._add, self._observe = self._families.set, self._families.add, self._families.observe
+        self._counters: Mapping[type, Callable[[Any, str], None]] = {
+            Moved: self._moved,
+            Climbed: self._climbed,
+            ReadyChanged: self._ready_changed,
+            Ended: self._ended,
+            StopEnded: self._stop_ended,
+            Extended: self._extended,
+            ProbeFailed: self._probe_failed,
+            BackedOff: self._backed_off,
+            TasksReported: self._tasks,
+        }
         self._set("pitboss_build_info", 1, version)
         self._set("process_start_time_seconds", round(own_start_time(), 2))
 
@@ -105,38 +117,36 @@ class Metrics:
         """Take the reports of one step."""
         self._host = host
         for report in reports:
-            match report:
-                case OperationChanged(operation=operation):
-                    self._operation(operation, host)
-                case _:
-                    instance = getattr(report, "instance", None)
-                    # A report may outlive its pool; a series of a pool that is gone would stay for ever.
-                    if instance is not None and instance.pool in host.pools:
-                        self._count(report, instance.pool)
+            if isinstance(report, OperationChanged):
+                self._operation(report.operation, host)
+                continue
+            count, instance = self._counters.get(type(report)), getattr(report, "instance", None)
+            # A report may outlive its pool; a series of a pool that is gone would stay for ever.
+            if count is not None and instance is not None and instance.pool in host.pools:
+                count(report, instance.pool)
 
-    def _count(self, report: Report, pool: str) -> None:
-        match report:
-            case Moved():
-                self._moved(report, pool)
-            case Climbed(source=source, seconds=seconds, outcome=outcome):
-                self._observe("pitboss_stop_stage_seconds", seconds, pool, source, outcome)
-            case ReadyChanged(start_seconds=float(seconds)):
-                self._observe("pitboss_start_seconds", seconds, pool)
-            case Ended(record=record):
-                self._add("pitboss_exits_total", 1, pool, record.exit_class.value)
-                self._add("pitboss_leftovers_total", record.leftovers, pool)
-            case StopEnded(outcome=outcome):
-                self._add("pitboss_stops_total", 1, pool, outcome)
-            case Extended(seconds=seconds):
-                self._add("pitboss_stop_extension_seconds_total", seconds, pool)
-            case ProbeFailed(check=check):
-                self._add("pitboss_probe_failures_total", 1, pool, check.value)
-            case BackedOff(instance=instance, seconds=seconds):
-                self._host_series.backoff[instance] = seconds
-            case TasksReported():
-                self._tasks(report, pool)
-            case _:
-                pass
+    def _climbed(self, report: Climbed, pool: str) -> None:
+        self._observe("pitboss_stop_stage_seconds", report.seconds, pool, report.source, report.outcome)
+
+    def _ready_changed(self, report: ReadyChanged, pool: str) -> None:
+        if report.start_seconds is not None:
+            self._observe("pitboss_start_seconds", report.start_seconds, pool)
+
+    def _ended(self, report: Ended, pool: str) -> None:
+        self._add("pitboss_exits_total", 1, pool, report.record.exit_class.value)
+        self._add("pitboss_leftovers_total", report.record.leftovers, pool)
+
+    def _stop_ended(self, report: StopEnded, pool: str) -> None:
+        self._add("pitboss_stops_total", 1, pool, report.outcome)
+
+    def _extended(self, report: Extended, pool: str) -> None:
+        self._add("pitboss_stop_extension_seconds_total", report.seconds, pool)
+
+    def _probe_failed(self, report: ProbeFailed, pool: str) -> None:
+        self._add("pitboss_probe_failures_total", 1, pool, report.check.value)
+
+    def _backed_off(self, report: BackedOff, _pool: str) -> None:
+        self._host_series.backoff[report.instance] = report.seconds
 
     def _moved(self, report: Moved, pool: str) -> None:
         if report.target is Phase.STARTING:
