@@ -4,11 +4,12 @@ A daemon with a thousand instances needs more than the usual 1024 descriptors, b
 `select` breaks when its own soft limit is raised behind its back. So the daemon raises its limit,
 and every spawn happens under the limit it was started with. What is spawned is not known here.
 
-Fork copies the limit as it is at that moment, and a process may keep descriptors above its limit but
+A spawn copies the limit as it is at that moment, and a process may keep descriptors above its limit but
 open no new ones there. A few low descriptors are therefore held in reserve and given up for the
-instant of the spawn: `subprocess` needs two for its error pipe.
+instant of the spawn, for what another thread opens in it.
 """
 
+import fcntl
 import os
 import resource
 from collections.abc import Iterator
@@ -17,8 +18,8 @@ from contextlib import contextmanager, suppress
 WANTED_DESCRIPTORS = 1 << 18
 """Enough for 80 000 instances at three each; a hard limit may be a billion, and kernel tables follow it."""
 
-RESERVED = 8
-"""Two for the error pipe; the rest for what another thread may open in the same instant."""
+RESERVED = 4
+"""One for a copy of the worker's output; the journal's thread may open a file and its directory meanwhile."""
 
 PER_INSTANCE = 4
 """A handle of the process, the pipe of its output, its notify socket, and now and then its log file."""
@@ -86,16 +87,32 @@ def original_nofile() -> int:
 
 
 @contextmanager
-def workers_limit() -> Iterator[None]:
-    """The body runs under the limit that the daemon was started with, with a few low descriptors free."""
-    if _limit.original is None or _limit.raised is None:
-        yield
+def workers_limit(descriptor: int | None) -> Iterator[int | None]:
+    """The body runs under the limit that the daemon was started with, with a few low descriptors free.
+
+    Gives the descriptor, or a copy of it that lies below that limit: posix_spawn(3) takes no other.
+    """
+    original, raised = _limit.original, _limit.raised
+    if original is None or raised is None:
+        yield descriptor
         return
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     _limit.give_up_reserve()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_limit.original, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (original, hard))
+    low = descriptor
     try:
-        yield
+        if descriptor is not None and descriptor >= original:
+            low = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 0)
+        yield low
     finally:
+        if low is not None and low != descriptor:
+            os.close(low)
         _limit.hold_reserve()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (_limit.raised, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+
+
+def workers_limits() -> dict[str, tuple[int, int]]:
+    """The limit of descriptors that a worker is to have, for who applies limits itself; else empty."""
+    if _limit.original is None:
+        return {}
+    return {"NOFILE": (_limit.original, resource.getrlimit(resource.RLIMIT_NOFILE)[1])}

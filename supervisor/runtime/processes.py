@@ -23,7 +23,6 @@ from supervisor.runtime.children import (
     Child,
     SpawnError,
     hold_child,
-    inherit_default_signals,
     reap,
     release_child,
     spawn_failure,
@@ -33,6 +32,7 @@ from supervisor.runtime.children import (
 from supervisor.runtime.containment import MARKER, Containment, Tree
 from supervisor.runtime.descendants import Descendants
 from supervisor.runtime.enclosing import Enclosing
+from supervisor.runtime.execution import prepare_to_spawn
 from supervisor.runtime.ports import OutputPort, SocketsPort
 from supervisor.runtime.procfs import read_stat
 from supervisor.runtime.sight import BlindError
@@ -96,7 +96,7 @@ class Processes:
         self._loop = asyncio.get_running_loop()
         self._lives: dict[tuple[InstanceId, int], _Life] = {}
         self._by_tree: dict[Tree, _Life] = {}
-        inherit_default_signals()
+        prepare_to_spawn()
         self._signals = TreeSignals(containment)
         self._descendants = Descendants(containment, self._orphan_ended)
         self._enclosing = Enclosing(containment, self._descendants.sweep, self._tree_arrived)

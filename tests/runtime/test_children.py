@@ -17,7 +17,6 @@ import pytest
 from supervisor.core.exits import ExitStatus
 from supervisor.core.launch import Identity, Launch
 from supervisor.runtime.children import (
-    inherit_default_signals,
     reap,
     signal_child,
     signal_name,
@@ -26,6 +25,7 @@ from supervisor.runtime.children import (
     unreaped,
     wait_status,
 )
+from supervisor.runtime.execution import prepare_to_spawn
 from tests.runtime.process_harness import NOBODY, PYTHON, WORKERS, launch_of
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may do this")
@@ -119,6 +119,7 @@ def test_a_plain_child(tmp_path: Path, fields: dict[str, int]) -> None:
     """Exactly the environment and directory asked for, a process group of its own, no stray descriptor."""
     stray = os.dup(1)
     os.set_inheritable(stray, True)
+    prepare_to_spawn()
     left, right = socket.socketpair()
     environment = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "A": "1", "ODD": "a=b\nc \udcff"}
     try:
@@ -170,7 +171,7 @@ def test_signals_are_as_new(fields: dict[str, int]) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: None)
-        inherit_default_signals()
+        prepare_to_spawn()
         child = start_child(
             launch_of("grep", "-E", "Sig(Ign|Blk)", "/proc/self/status", **fields), output=writing
         )
@@ -270,18 +271,19 @@ def test_names_of_signals() -> None:
     assert signal_name(40) == "SIG40"
 
 
-def test_the_quick_way_is_vfork(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Popen is never asked for anything that makes it fork."""
-    seen: list[dict[str, object]] = []
-    real = subprocess.Popen
+def test_the_quick_way_never_copies_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every way to a child is posix_spawn(3), once: nothing forks."""
+    seen: list[str] = []
+    real = os.posix_spawn
 
-    def spy(*arguments: object, **options: object) -> object:
-        seen.append(options)
-        return real(*arguments, **options)  # type: ignore[call-overload]
+    def spy(path: str, *arguments: Any, **options: Any) -> int:
+        seen.append(path)
+        return real(path, *arguments, **options)
 
-    monkeypatch.setattr("supervisor.runtime.children.subprocess.Popen", spy)
+    monkeypatch.setattr("supervisor.runtime.execution.os.posix_spawn", spy)
+    monkeypatch.setattr(os, "fork", pytest.fail)
+    monkeypatch.setattr(subprocess, "Popen", pytest.fail)
     for fields in ({}, {"umask": 0o22}, {"oom_score_adjust": 1}, {"limits": {"CORE": (0, 0)}}):
         run(launch_of("true", **fields))
-    assert len(seen) == 4
-    assert not {"user", "group", "extra_groups", "preexec_fn"} & {name for one in seen for name in one}
-    assert sys.version_info >= (3, 11)
+    assert [os.path.basename(path) for path in seen[:2]] == ["true", "true"]
+    assert seen[2:] == [sys.executable] * 2

@@ -130,7 +130,7 @@ def test_want_of_resources(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("supervisor.runtime.children.subprocess.Popen", fail)
+    monkeypatch.setattr("supervisor.runtime.execution.os.posix_spawn", fail)
     before = os.listdir("/proc/self/fd")
     for fields in ({}, {"oom_score_adjust": 3}):
         with pytest.raises(SpawnError) as caught:

@@ -15,6 +15,7 @@ import pytest
 from supervisor.core.exits import ExitStatus
 from supervisor.core.launch import Launch, ListenSocket, TcpListen
 from supervisor.runtime.children import SpawnError, reap, spawn_failure, start_child
+from supervisor.runtime.execution import prepare_to_spawn
 from tests.runtime.process_harness import NOBODY, worker
 from tests.runtime.process_harness import launch_of as plain_launch_of
 
@@ -174,6 +175,7 @@ def test_the_daemons_own_sockets_do_not_leak(
     for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
         monkeypatch.setenv(name, "7")
     os.set_inheritable(listeners[0].fileno(), True)
+    prepare_to_spawn()
     found = report(tmp_path, [listeners[1].fileno()], ("a",))
     assert found["environment"]["LISTEN_FDNAMES"] == "a"
     assert found["inodes"] == [os.fstat(listeners[1].fileno()).st_ino]
