@@ -1,4 +1,4 @@
-"""The single writer: takes one event at a time, steps the core, performs what it asks, tells the observers.
+"""The single writer: takes one event at a time, steps the core, performs what it asks, tells observers.
 
 Nothing else changes the host. There is no `await` between taking an event and performing its
 effects, so no other code of this process ever sees a decision half carried out. One timer is armed,
@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from supervisor.core.effects import Act, Effect, Report
 from supervisor.core.events import Event, Tick
@@ -35,6 +36,15 @@ Performers = Mapping[type, Callable[..., None]]
 
 Observer = Callable[[Sequence[Report], Host, float], None]
 """Called after each step that reported something, with the reports, the host and the time."""
+
+
+class _Step(NamedTuple):
+    """What is told when the acts of a step have been performed: to observers, who asked, and who watches."""
+
+    effects: tuple[Effect, ...]
+    now: float
+    answer: asyncio.Future[tuple[Effect, ...]] | None
+    shows: bool
 
 
 class Engine:
@@ -64,6 +74,7 @@ class Engine:
         self._strict = strict
         self._inbox: deque[tuple[Event, asyncio.Future[tuple[Effect, ...]] | None]] = deque()
         self._effects: deque[Act] = deque()
+        self._untold: _Step | None = None
         self._loop = asyncio.get_running_loop()
         self._working = False
         self._resume: asyncio.Handle | None = None
@@ -113,12 +124,16 @@ class Engine:
         self._working = True
         until = self._loop.time() + SLICE_SECONDS
         try:
-            while self._effects or self._inbox:
+            while self._effects or self._untold is not None or self._inbox:
                 if self._loop.time() > until:
                     self._resume = self._loop.call_soon(self._go_on)
                     return
                 if self._effects:
                     self._perform(self._effects.popleft())
+                elif self._untold is not None:
+                    # Last, so that no worker waits for a log line; before the host changes again.
+                    done, self._untold = self._untold, None
+                    self._tell(done)
                 else:
                     self._take(*self._inbox.popleft())
         finally:
@@ -147,12 +162,15 @@ class Engine:
                 raise
             return
         self._effects.extend(effect for effect in effects if isinstance(effect, Act))
-        reports = [effect for effect in effects if isinstance(effect, Report)]
+        self._untold = _Step(effects, now, answer, self.host.revision != revision)
+
+    def _tell(self, done: _Step) -> None:
+        reports = [effect for effect in done.effects if isinstance(effect, Report)]
         if reports:
-            self._observe(reports, now)
-        if answer is not None and not answer.done():
-            answer.set_result(effects)
-        if self.host.revision != revision:
+            self._observe(reports, done.now)
+        if done.answer is not None and not done.answer.done():
+            done.answer.set_result(done.effects)
+        if done.shows:
             self._wake_watchers()
 
     def _perform(self, act: Act) -> None:

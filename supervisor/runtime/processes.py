@@ -288,17 +288,17 @@ class Processes:
             status = replace(status, out_of_memory=True)
         life.exited = True
         if failure is not None:
-            self._finish(life)
-            self._post(SpawnFailed(life.instance, life.generation, str(failure)))
+            self._finish(life, SpawnFailed(life.instance, life.generation, str(failure)))
             return
         lines = self._output.tail(life.instance, TAIL_LINES)
-        if left:
-            if life.killing:
-                self._kill_round(life)
-            self._rescan_later(life)
-        else:
-            self._finish(life)
-        self._post(Exited(life.instance, life.generation, status, left, lines))
+        event = Exited(life.instance, life.generation, status, left, lines)
+        if not left:
+            self._finish(life, event)
+            return
+        if life.killing:
+            self._kill_round(life)
+        self._rescan_later(life)
+        self._post(event)
 
     def _watch_again(self, life: _Life) -> None:
         if self._lives.get((life.instance, life.generation)) is life and not life.exited:
@@ -328,18 +328,23 @@ class Processes:
             if life.killing:
                 self._kill_round(life)
             return
-        self._finish(life)
-        self._post(TreeGone(life.instance, life.generation))
+        self._finish(life, TreeGone(life.instance, life.generation))
 
-    def _finish(self, life: _Life) -> None:
-        """Nothing is left: give back the pids, the descriptors and the control group."""
-        self._unwatch(life)
+    def _finish(self, life: _Life, event: Event) -> None:
+        """Nothing is left: say so, then give back the pids, the descriptors and the control group.
+
+        In this order, because a replacement waits for the first and nobody for the rest.
+        """
         del self._lives[life.instance, life.generation]
         del self._by_tree[life.tree]
-        if life.main is not life.leader:
-            reap_or_release(life.main)
-        reap_or_release(life.leader)
-        self._containment.dismiss(life.tree)
+        try:
+            self._post(event)
+        finally:
+            self._unwatch(life)
+            if life.main is not life.leader:
+                reap_or_release(life.main)
+            reap_or_release(life.leader)
+            self._containment.dismiss(life.tree)
 
     def _unwatch(self, life: _Life) -> None:
         self._loop.remove_reader(life.leader.pidfd)

@@ -44,8 +44,9 @@ class TreeSignals:
 
         The tree's leader must not have been reaped. `look_for_orphans` is called before each look.
         """
-        if tree.cgroup is not None:
-            tree.cgroup.kill()
+        if tree.cgroup is not None and tree.cgroup.kill() and tree.sealed and not tree.orphans:
+            # Everything is in there, and the kernel has dealt with forks that were under way.
+            return
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(tree.leader, signal.SIGKILL)
         self._send_to_new_ones(tree, "SIGKILL", KILL_ROUNDS, look_for_orphans)
