@@ -106,7 +106,9 @@ def start_child(
                 return _start_through_helper(launch, argv, output, environment, sockets, new_session)
             directory = launch.working_directory
             with umasked(launch.umask), workers_limit(output) as low:
-                return _hold(execute(argv, low, directory, environment, new_session=new_session))
+                pid = execute(argv, low, directory, environment, new_session=new_session)
+            # Not in there: its descriptor would take a low number for good.
+            return _hold(pid)
     except OSError as error:
         step = "fork" if error.filename is None else "exec"
         if error.filename == launch.working_directory != argv[0]:

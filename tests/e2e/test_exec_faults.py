@@ -29,30 +29,32 @@ SHIM = r"""
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <spawn.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-static int (*true_execve)(const char *, char *const[], char *const[]);
-static const char *place;
-
-/* Before main: what runs between vfork and exec must not look anything up. */
-__attribute__((constructor)) static void prepare(void) {
-    true_execve = dlsym(RTLD_NEXT, "execve");
-    place = getenv("EXEC_FAILS_WITH");
+/* The C library's own posix_spawn does not call its execve by name, so both are in the way. */
+static int fault(void) {
+    char text[8] = {0};
+    const char *place = getenv("EXEC_FAILS_WITH");
+    int descriptor = place ? open(place, O_RDONLY | O_CLOEXEC) : -1;
+    if (descriptor < 0) return 0;
+    ssize_t count = read(descriptor, text, sizeof text - 1);
+    close(descriptor);
+    return count > 0 ? atoi(text) : 0;
 }
 
 int execve(const char *path, char *const argv[], char *const environment[]) {
-    char text[8] = {0};
-    int descriptor = place ? open(place, O_RDONLY | O_CLOEXEC) : -1;
-    if (descriptor >= 0) {
-        ssize_t count = read(descriptor, text, sizeof text - 1);
-        close(descriptor);
-        if (count > 0) {
-            errno = atoi(text);
-            return -1;
-        }
-    }
-    return true_execve(path, argv, environment);
+    int (*real)(const char *, char *const[], char *const[]) = dlsym(RTLD_NEXT, "execve");
+    return (errno = fault()) ? -1 : real(path, argv, environment);
+}
+
+int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
+                const posix_spawnattr_t *attributes, char *const argv[], char *const environment[]) {
+    int (*real)(pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *,
+                char *const[], char *const[]) = dlsym(RTLD_NEXT, "posix_spawn");
+    int code = fault();
+    return code ? code : real(pid, path, actions, attributes, argv, environment);
 }
 """
 
