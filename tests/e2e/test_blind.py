@@ -40,13 +40,13 @@ def lowest_free(one: Daemon) -> int:
     return next(number for number in count() if number not in used)
 
 
-def is_watched(one: Daemon, pid: int) -> bool:
-    """Whether the daemon holds a handle of a process."""
+def handle_of(one: Daemon, pid: int) -> int:
+    """The daemon's descriptor that stands for a process, 0 if it has none."""
     for path in Path(f"/proc/{one.pid}/fdinfo").iterdir():
         with suppress(FileNotFoundError):
             if f"\nPid:\t{pid}\n" in path.read_text():
-                return True
-    return False
+                return int(path.name)
+    return 0
 
 
 @WAYS
@@ -68,10 +68,11 @@ def test_what_a_worker_left_is_found_without_a_descriptor_to_spare(daemon: Make,
     one.wait_ready()
     # Another end makes the daemon look at its children, and find the one that came to it.
     os.kill(one.instance("other/0")["pid"], signal.SIGKILL)
-    eventually(lambda: is_watched(one, grandchild))
+    eventually(lambda: handle_of(one, grandchild))
     one.wait_ready()
     main, limit = one.instance("forks/0")["pid"], limit_of(one)
-    limit_of(one, lowest_free(one))
+    # Not even the handle of the one that dies is a descriptor for its successor.
+    limit_of(one, min(lowest_free(one), handle_of(one, main)))
     os.kill(main, signal.SIGKILL)
     eventually(lambda: metric(one, 'pitboss_exits_total{pool="forks",class="spawn-error"}') > 0, 60)
     assert not is_alive(grandchild), "nobody is started, not even in vain, while it lives"
