@@ -82,10 +82,16 @@ class Cgroup:
 
     def remove(self) -> bool:
         """Remove it, and what its members made below it; False while something lives in it."""
-        with suppress(OSError):
-            for directory, _, _ in os.walk(self.directory, topdown=False):
-                os.rmdir(directory)
-        return not os.path.exists(self.directory)
+        try:
+            os.rmdir(self.directory)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            with suppress(OSError):
+                for directory, _, _ in os.walk(self.directory, topdown=False):
+                    os.rmdir(directory)
+            return not os.path.exists(self.directory)
+        return True
 
 
 @dataclass(slots=True)
@@ -100,12 +106,14 @@ class Cgroups:
 
     def create(self, name: str) -> Cgroup:
         """Make the group of one generation. Raises OSError if the kernel refuses."""
-        with suppress(FileExistsError):
-            os.mkdir(self.directory)
-            _enable(self.directory, self.controllers)
         name = name.replace("/", "_")
         group = Cgroup(f"{self.directory}/{name}", f"{self.path}/{name}")
-        os.mkdir(group.directory)
+        try:
+            os.mkdir(group.directory)
+        except FileNotFoundError:
+            os.mkdir(self.directory)
+            _enable(self.directory, self.controllers)
+            os.mkdir(group.directory)
         return group
 
     def remove(self, group: Cgroup) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
-"""Python's initialisation ignores them, and exec would hand that on."""
+ALL_SIGNALS = tuple(signal.valid_signals())
+"""What is ignored stays ignored over exec: Python ignores two, whoever started the daemon maybe more."""
 
 STANDARD_ERROR = 2
 
@@ -43,7 +43,7 @@ def execute(
     place: dict[str, Any] = {"setsid": True} if new_session else {"setpgroup": 0}
     with _inside(directory):
         return _first_that_runs(
-            argv, environment, file_actions=actions, setsigmask=(), setsigdef=IGNORED_BY_PYTHON, **place
+            argv, environment, file_actions=actions, setsigmask=(), setsigdef=ALL_SIGNALS, **place
         )
 
 
@@ -93,16 +93,10 @@ def umasked(umask: int | None) -> Iterator[None]:
 
 
 def prepare_to_spawn() -> None:
-    """Make sure that children inherit nothing by accident; call it once, early.
+    """Make sure that nobody inherits a descriptor or a blocked signal by accident; call it once, early.
 
-    A signal that is ignored stays ignored over exec, and one may have been ignored by whoever started
-    the daemon (`nohup`). A handler that does nothing is the same for the daemon and is reset by exec.
-    SIGPIPE and SIGXFSZ are left alone: the interpreter ignores them and a spawn resets them. What
-    Python opens closes on exec; what whoever started the daemon left open does so from now on.
+    What Python opens closes on exec; what whoever started the daemon left open does so from now on.
     """
-    for number in signal.valid_signals() - set(IGNORED_BY_PYTHON):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, lambda _number, _frame: None)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for name in os.listdir("/proc/self/fd"):
         # The listing itself was one of them, and is closed by now.

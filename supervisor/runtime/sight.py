@@ -15,6 +15,8 @@ _T = TypeVar("_T")
 SPARES = 2
 """A handle of a process, and the file by which it is told from its successor."""
 
+READ_BYTES = 16384
+
 _LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 _held: list[int] = []
@@ -57,10 +59,21 @@ def sighted(look: Callable[[], _T]) -> _T:
 
 
 def read(path: str, most: int = -1) -> bytes:
-    """The contents of a small file of the kernel. Raises `BlindError`, and OSError as `open` does."""
+    """The contents of a small file of the kernel, or its beginning. Raises `BlindError`, and OSError."""
+    return sighted(lambda: _read(path, most))
 
-    def look() -> bytes:
-        with open(path, "rb", buffering=0) as file:
-            return file.read(most)
 
-    return sighted(look)
+def _read(path: str, most: int) -> bytes:
+    # Not a file object: that asks four times what it is before it reads.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = b""
+        while most < 0 or len(found) < most:
+            # A file of /proc may come in pieces of a page; only nothing is the end.
+            piece = os.read(descriptor, READ_BYTES if most < 0 else most - len(found))
+            if not piece:
+                break
+            found += piece
+        return found
+    finally:
+        os.close(descriptor)
