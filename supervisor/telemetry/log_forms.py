@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from json.encoder import JSONEncoder
 from json.encoder import encode_basestring_ascii as _json_string
+from math import isfinite
 from typing import Any
 
 TEXT_LIMIT = 400
@@ -106,10 +107,10 @@ class JsonForm(LineForm):
             if type(value) is str:
                 if value:
                     parts.append(f'"{key}":{_json_string(_cut(value))}')
-            elif type(value) is int:
-                parts.append(f'"{key}":{value}')
+            elif type(value) is int or (type(value) is float and isfinite(value)):
+                parts.append(f'"{key}":{round(value, 3)!r}')
             elif value is not None:
-                parts.append(f'"{key}":{_json(round(value, 3) if isinstance(value, float) else value)}')
+                parts.append(f'"{key}":{_json(value)}')
         return ",".join(parts) + "}"
 
     def format(self, record: logging.LogRecord) -> str:

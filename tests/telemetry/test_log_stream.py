@@ -173,8 +173,9 @@ async def test_a_reader_that_is_gone_is_survived(monkeypatch: pytest.MonkeyPatch
         configure(io.StringIO())
 
 
-def test_without_a_loop_everything_is_written() -> None:
+def test_without_a_loop_everything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the loop runs, a slow reader is waited for: these are the messages of a start that fails."""
+    monkeypatch.setattr(log_stream, "PENDING_BYTES", 2000)
     reading, writing = os.pipe()
     received: list[bytes] = []
 
@@ -258,6 +259,14 @@ async def test_a_record_is_written_at_once_behind_the_lines_before_it(pipe: tupl
     assert numbers_of(os.read(reading, 65536)) == [3]
 
 
+async def test_no_line_is_lost_when_the_log_is_configured_again(pipe: tuple[int, TextIO]) -> None:
+    """Those of the turn that goes on are written where they were meant to go."""
+    reading, stream = pipe
+    say(configure(stream, form="json"), 1)
+    configure(io.StringIO())
+    assert numbers_of(os.read(reading, 65536)) == [1]
+
+
 def test_a_line_outside_of_a_loop_is_written_at_once(pipe: tuple[int, TextIO]) -> None:
     """Before the loop runs, and after it has ended in the middle of a turn: nothing waits for a turn."""
     reading, stream = pipe
@@ -304,6 +313,7 @@ async def test_a_thread_is_not_held_by_a_slow_reader(pipe: tuple[int, TextIO]) -
     lines = configure(stream, form="json")
     say(lines, -1)
     loop = asyncio.get_running_loop()
+    await asyncio.sleep(0)
 
     def talk() -> None:
         for number in range(1000):
