@@ -247,7 +247,12 @@ class LogFile:
             with suppress(FileNotFoundError):
                 os.unlink(self.path)
             return
-        for number in range(self._keep - 1, 0, -1):
+        # Only up to the first free number: with `keep` in the hundreds, and few files yet, a failing
+        # rename for each of the others costs more than the writing.
+        free = 1
+        while free < self._keep and os.path.lexists(f"{self.path}.{free}"):
+            free += 1
+        for number in range(free - 1, 0, -1):
             with suppress(FileNotFoundError):
                 os.rename(f"{self.path}.{number}", f"{self.path}.{number + 1}")
         with suppress(FileNotFoundError):

@@ -10,10 +10,12 @@ import platform
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from tests.benchmarks import install
+from tests.benchmarks.capture import capture
 from tests.benchmarks.kin import use
 from tests.benchmarks.life import (
     SETTLE_SECONDS,
@@ -22,6 +24,7 @@ from tests.benchmarks.life import (
     life,
     memory,
     overshoot,
+    replaced_together,
     replacements,
     rest,
     start,
@@ -33,6 +36,10 @@ from tests.benchmarks.report import Report
 from tests.benchmarks.subject import Subject
 
 SUBJECTS: tuple[type[Subject], ...] = (Bound, Pitboss, *PEERS)
+MEASURES = ("lives", "hung", "all", "logs", "flood", "idle")
+FLOODED = 150
+"""A hundred that write without end, as worker.c decides, and fifty quiet ones that are killed."""
+KILLS_IN_A_FLOOD = 20
 Turn = Callable[[Subject, int], dict[str, float]]
 
 
@@ -72,8 +79,24 @@ def one_life(kills: int, settle: float) -> Turn:
 
 def hung(subject: Subject, instances: int) -> dict[str, float]:
     """Stop workers that do not end."""
-    with life(subject, instances, grace=1, hang=True, settle=0.1) as one:
+    with life(subject, instances, grace=1, words=("hang",), settle=0.1) as one:
         return {"past the grace window": overshoot(one)}
+
+
+def everything(subject: Subject, instances: int) -> dict[str, float]:
+    """Kill all workers at one moment."""
+    with life(subject, instances) as one:
+        return {"all killed to all replaced": replaced_together(one)}
+
+
+def flooded(subject: Subject, instances: int) -> dict[str, float]:
+    """Kill the quiet ones of workers of which a hundred write without end."""
+    with life(subject, instances, words=("crowd", "{directory}/"), rotation=(16 * 2**20, 2)) as one:
+        found = sorted(replacements(one, kills=KILLS_IN_A_FLOOD))
+    return {
+        "kill to replacement, flood": median(found),
+        "kill to replacement, flood, slowest": found[-1],
+    }
 
 
 def rounds(report: Report, subjects: Iterable[Subject], sizes: dict[int, Turn], repetitions: int) -> None:
@@ -144,7 +167,7 @@ def main() -> int:
         "--smoke", action="store_true", help="three workers, one round, only the bound and us"
     )
     parser.add_argument("--only", nargs="*", default=[], help="these subjects")
-    parser.add_argument("--measures", nargs="*", default=["lives", "hung", "idle"], help="these measures")
+    parser.add_argument("--measures", nargs="*", default=list(MEASURES), help="of " + " ".join(MEASURES))
     parser.add_argument("--idle-sizes", type=int, nargs="*", default=[0, 200, 1000])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sizes", type=int, nargs="*", default=[1, 100, 200, 500, 1000])
@@ -170,6 +193,17 @@ def main() -> int:
         rounds(report, subjects, sizes, options.rounds)
     if "hung" in options.measures:
         rounds(report, subjects, {3 if options.smoke else 100: hung}, options.rounds)
+    if "all" in options.measures:
+        rounds(report, subjects, {3 if options.smoke else 1000: everything}, options.rounds)
+    rotating = [subject for subject in subjects if subject.rotates]
+    if "logs" in options.measures:
+        floods: dict[int, Turn] = {
+            size: partial(capture, mib=1 if options.smoke else 512)
+            for size in ((1,) if options.smoke else (1, 100))
+        }
+        rounds(report, rotating, floods, options.rounds)
+    if "flood" in options.measures:
+        rounds(report, rotating, {FLOODED: flooded}, options.rounds)
     seconds = 0.5 if options.smoke else 20.0
     if "idle" in options.measures:
         for size in (0, 3) if options.smoke else options.idle_sizes:

@@ -75,24 +75,26 @@ class Watch:
 
     def __init__(self) -> None:
         self._pidfds: dict[int, int] = {}
+        self._by_pid: dict[int, int] = {}
         self._epoll = select.epoll()
         self.ended: dict[int, float] = {}
 
     def add(self, pids: Iterable[int]) -> None:
         """Watch these too."""
         for pid in pids:
-            if pid in self._pidfds.values():
+            if pid in self._by_pid:
                 continue
             try:
                 pidfd = os.pidfd_open(pid)
             except ProcessLookupError:
                 continue
             self._pidfds[pidfd] = pid
+            self._by_pid[pid] = pidfd
             self._epoll.register(pidfd, select.EPOLLIN | select.EPOLLONESHOT)
 
     def kill(self, pid: int) -> float:
         """SIGKILL one that is watched; the time before (CLOCK_MONOTONIC)."""
-        pidfd = next(key for key, value in self._pidfds.items() if value == pid)
+        pidfd = self._by_pid[pid]
         before = time.monotonic()
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         return before

@@ -4,6 +4,7 @@ Every number is of the same kind for every subject: what a worker's own clock or
 its end says. Nothing here knows which supervisor it is.
 """
 
+import os
 import subprocess
 import tempfile
 import threading
@@ -16,7 +17,7 @@ from pathlib import Path
 from tests.benchmarks.kin import Use, Watch, descendants, memory_mib, sweep, use
 from tests.benchmarks.ours import built
 from tests.benchmarks.records import Record, Records
-from tests.benchmarks.subject import Job, Subject
+from tests.benchmarks.subject import Job, Rotation, Subject
 
 START_WITHIN = 60.0
 REPLACE_WITHIN = 15.0
@@ -59,16 +60,32 @@ class Life:
 
 @contextmanager
 def life(
-    subject: Subject, instances: int, *, grace: int = 10, hang: bool = False, settle: float = SETTLE_SECONDS
+    subject: Subject,
+    instances: int,
+    *,
+    grace: int = 10,
+    words: tuple[str, ...] = (),
+    program: str = "worker",
+    rotation: tuple[int, int] | None = None,
+    settle: float = SETTLE_SECONDS,
 ) -> Iterator[Life]:
-    """Start it, wait for its workers, and leave nothing of it behind."""
-    with tempfile.TemporaryDirectory(prefix="b-", dir="/tmp", ignore_cleanup_errors=True) as name:
+    """Start it, wait for its workers, and leave nothing of it behind.
+
+    The workers run `program` with the path of the records and these words. With a rotation (bytes of a
+    file, old files kept) their output goes into files in memory, so that no disk is part of the number.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="b-", dir="/tmp", ignore_cleanup_errors=True) as name,
+        tempfile.TemporaryDirectory(prefix="b-", dir="/dev/shm", ignore_cleanup_errors=True) as kept,
+    ):
         records = Records(Path(name) / "fifo")
+        os.mkfifo(Path(name) / "gate")
         directory = Path(name) / "d"
         directory.mkdir()
-        words = ("hang",) if hang else ()
-        command = (str(built("worker", "-static")), str(records.path), *words)
-        job = Job(directory, command, instances, grace)
+        words = tuple(word.format(directory=name) for word in words)
+        command = (str(built(program, "-static")), str(records.path), *words)
+        logs = Rotation(Path(kept), *rotation) if rotation else None
+        job = Job(directory, command, instances, grace, logs)
         supervisor = subject.configure(job)
         launched = time.monotonic()
         one = Life(subject, job, records, subject.start(job, supervisor), launched, settle)
@@ -100,10 +117,11 @@ def replacements(one: Life, kills: int) -> list[float]:
     rest(one.settle_seconds)
     found = []
     watch = Watch()
+    quiet = [index for index, record in enumerate(one.began) if record.kind == "B"]
     watch.add(one.workers)
     pause = one.subject.pause_seconds if one.job.instances >= kills else one.settle_seconds
     for count in range(kills):
-        place = count * 7 % one.job.instances
+        place = quiet[count * 7 % len(quiet)]
         before = watch.kill(one.workers[place])
         record = one.records.take(1, REPLACE_WITHIN)[0]
         found.append((record.seconds - before) * 1000)
@@ -112,6 +130,18 @@ def replacements(one: Life, kills: int) -> list[float]:
         rest(pause)
     watch.close()
     return found
+
+
+def replaced_together(one: Life) -> float:
+    """SIGKILL all workers at once; milliseconds from the first to the last replacement's begin."""
+    rest(one.settle_seconds)
+    watch = Watch()
+    watch.add(one.workers)
+    before = min([watch.kill(pid) for pid in one.workers])
+    found = one.records.take(one.job.instances, START_WITHIN)
+    watch.close()
+    one.workers = [record.pid for record in found]
+    return (max(record.seconds for record in found) - before) * 1000
 
 
 def stop(one: Life) -> dict[str, float]:

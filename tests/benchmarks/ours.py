@@ -29,6 +29,7 @@ class Bound(Subject):
     """The least that can be done; see bound.c."""
 
     name = "bound"
+    rotates = False
     remark = "no configuration, log, output, API, backoff: the least that can be done"
 
     def missing(self) -> str | None:
@@ -53,13 +54,19 @@ class Pitboss(Subject):
         return said(str(PITBOSSD), "--version").rpartition(" ")[2]
 
     def configure(self, job: Job) -> list[str]:
-        pool = {
+        pool: dict[str, object] = {
             "command": list(job.command),
             "instances": job.instances,
             "startup": {"min_uptime": 0},
             "restart": {"backoff": {"initial": "0s", "max": "1s"}},
             "stop": {"stages": [{"signal": "SIGTERM", "target": "main", "grace": job.grace_seconds}]},
         }
+        if job.logs:
+            pool["logs"] = {
+                "directory": str(job.logs.directory),
+                "max_bytes": job.logs.max_bytes,
+                "keep": job.logs.keep,
+            }
         manifest = {
             "version": 1,
             "name": "bench",

@@ -9,10 +9,11 @@ import shlex
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.benchmarks.install import CACHE
-from tests.benchmarks.subject import Job, Subject, said
+from tests.benchmarks.subject import Job, Rotation, Subject, said
 
 
 class Supervisord(Subject):
@@ -52,6 +53,13 @@ class Supervisord(Subject):
                 "startsecs=0",
                 f"stopwaitsecs={job.grace_seconds}",
             ]
+        if job.logs:
+            lines += [
+                "redirect_stderr=true",
+                f"stdout_logfile={job.logs.directory}/%(program_name)s-%(process_num)04d",
+                f"stdout_logfile_maxbytes={job.logs.max_bytes}",
+                f"stdout_logfile_backups={job.logs.keep}",
+            ]
         path = job.directory / "supervisord.conf"
         path.write_text("\n".join(lines) + "\n")
         return [str(self._bin / "supervisord"), "-c", str(path)]
@@ -77,33 +85,54 @@ class Circus(Subject):
             f"pubsub_endpoint = ipc://{job.directory}/pubsub",
             "check_delay = 0.1",
         ]
-        if job.instances:
+        # All processes of a watcher share one stream, so with files there is a watcher for each.
+        watchers = job.instances if job.logs else min(job.instances, 1)
+        for index in range(watchers):
             lines += [
-                "[watcher:pool]",
+                f"[watcher:pool{index}]",
                 f"cmd = {job.command[0]}",
                 f"args = {shlex.join(job.command[1:])}",
-                f"numprocesses = {job.instances}",
+                f"numprocesses = {job.instances // watchers}",
                 "warmup_delay = 0",
                 "max_retry = -1",
                 f"graceful_timeout = {job.grace_seconds}",
             ]
+            if job.logs:
+                lines += self._stream("stdout", index, job.logs) + self._stream("stderr", index, job.logs)
         path = job.directory / "circus.ini"
         path.write_text("\n".join(lines) + "\n")
         return [str(self._bin / "circusd"), str(path)]
 
+    @staticmethod
+    def _stream(kind: str, index: int, logs: Rotation) -> list[str]:
+        return [
+            f"{kind}_stream.class = FileStream",
+            f"{kind}_stream.filename = {logs.directory}/pool-{index:04d}.{kind}",
+            f"{kind}_stream.max_bytes = {logs.max_bytes}",
+            f"{kind}_stream.backup_count = {logs.keep}",
+        ]
 
-def _services(job: Job) -> list[Path]:
-    """A directory for each instance, with the script that their manuals show."""
+
+def _services(job: Job, logger: Callable[[Path, Rotation], str]) -> list[Path]:
+    """A directory for each instance, with the scripts that their manuals show."""
     parent = job.directory / "services"
     parent.mkdir()
     found = []
     for index in range(job.instances):
         service = parent / f"pool-{index:04d}"
-        service.mkdir()
-        (service / "run").write_text(f"#!/bin/sh\nexec {shlex.join(job.command)}\n")
-        (service / "run").chmod(0o755)
+        _script(service, shlex.join(job.command))
+        if job.logs:
+            kept = job.logs.directory / service.name
+            kept.mkdir()
+            _script(service / "log", logger(kept, job.logs))
         found.append(service)
     return found
+
+
+def _script(directory: Path, command: str) -> None:
+    directory.mkdir()
+    (directory / "run").write_text(f"#!/bin/sh\nexec {command} 2>&1\n")
+    (directory / "run").chmod(0o755)
 
 
 def _debian_version(package: str) -> str:
@@ -123,11 +152,16 @@ class S6(Subject):
         return _debian_version("s6")
 
     def configure(self, job: Job) -> list[str]:
-        for service in _services(job):
+        for service in _services(job, self._logger):
             # In milliseconds; without this file SIGKILL never comes.
             (service / "timeout-kill").write_text(f"{job.grace_seconds * 1000}\n")
         # By default it takes no more than 500.
-        return ["s6-svscan", "-c", str(job.instances + 10), str(job.directory / "services")]
+        return ["s6-svscan", "-c", str(2 * job.instances + 10), str(job.directory / "services")]
+
+    @staticmethod
+    def _logger(kept: Path, logs: Rotation) -> str:
+        # No stamps: as the others, the worker's bytes and nothing else.
+        return f"s6-log n{logs.keep} s{logs.max_bytes} {kept}"
 
 
 class Runit(Subject):
@@ -143,8 +177,14 @@ class Runit(Subject):
         return _debian_version("runit")
 
     def configure(self, job: Job) -> list[str]:
-        _services(job)
+        _services(job, self._logger)
         return ["runsvdir", "-P", str(job.directory / "services")]
+
+    @staticmethod
+    def _logger(kept: Path, logs: Rotation) -> str:
+        (kept / "config").write_text(f"s{logs.max_bytes}\nn{logs.keep}\n")
+        # A line is at most -l bytes, and read into a buffer of -b.
+        return f"svlogd -l 1024 -b 65536 {kept}"
 
     def stop(self, process: subprocess.Popen[bytes], job: Job) -> None:
         # runsvdir passes SIGTERM on to each runsv, and that to its worker; only sv knows of a window.
@@ -164,6 +204,7 @@ class Pm2(Subject):
 
     name = "pm2"
     least = 1
+    rotates = False
     most = 200
     remark = "PM2_KILL_SIGNAL=SIGTERM (default SIGINT); not measured above 200: a start of 1000 takes minutes"
     _bin = CACHE / "pm2/node_modules/.bin/pm2-runtime"

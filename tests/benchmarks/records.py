@@ -22,7 +22,10 @@ class TooFewError(Exception):
 
 @dataclass(frozen=True)
 class Record:
-    """One record: who, what ("B" began, "T" got SIGTERM), and when (CLOCK_MONOTONIC, seconds)."""
+    """One record: who, what, and when (CLOCK_MONOTONIC, seconds).
+
+    "B" began, "L" began and is loud, "T" got SIGTERM, "D" has written all.
+    """
 
     pid: int
     kind: str

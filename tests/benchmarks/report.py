@@ -6,7 +6,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-UNITS = {"RSS": "MiB", "PSS": "MiB", "idle CPU": "s/min", "idle wake-ups": "/s"}
+UNITS = {
+    "RSS": "MiB",
+    "PSS": "MiB",
+    "idle CPU": "s/min",
+    "idle wake-ups": "/s",
+    "captured": "MiB/s",
+    "CPU of capture": "s/GiB",
+    "lines lost": "lines",
+    "lines torn": "lines",
+}
 
 
 @dataclass

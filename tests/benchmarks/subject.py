@@ -12,6 +12,15 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
+class Rotation:
+    """Where the output of every instance goes, and when a file is changed for another."""
+
+    directory: Path
+    max_bytes: int
+    keep: int
+
+
+@dataclass(frozen=True)
 class Job:
     """What is asked of every subject alike.
 
@@ -22,6 +31,8 @@ class Job:
     command: tuple[str, ...]
     instances: int
     grace_seconds: int = 10
+    logs: Rotation | None = None
+    """None: the output goes where it goes by default."""
 
 
 class Subject:
@@ -34,6 +45,8 @@ class Subject:
     """With fewer it does not stay."""
     pause_seconds = 0.02
     """How long after a replacement the next worker is killed."""
+    rotates = True
+    """Whether it, or what belongs to it, captures output into files that it rotates."""
     remark = ""
 
     def takes(self, instances: int) -> bool:

@@ -13,6 +13,8 @@ from tests.benchmarks.report import Report
 
 ROOT = Path(__file__).resolve().parents[2]
 LIVES = {"start", "start, first to last", "kill to replacement", "stop", "stop, workers"}
+CAPTURE = {"captured", "CPU of capture", "lines lost", "lines torn"}
+FLOOD = {"kill to replacement, flood", "kill to replacement, flood, slowest"}
 RESTING = {"idle CPU", "idle wake-ups", "RSS", "PSS"}
 
 
@@ -32,10 +34,15 @@ def test_a_small_comparison_fills_every_table(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads(path.read_text())
-    assert set(document["samples"]) == LIVES | RESTING | {"past the grace window"}
+    assert set(document["samples"]) == (
+        LIVES | RESTING | CAPTURE | FLOOD | {"past the grace window", "all killed to all replaced"}
+    )
     for measure, sizes in document["samples"].items():
         for size, subjects in sizes.items():
-            assert set(subjects) == {"bound", "pitboss"}, (measure, size)
+            both = set() if measure in CAPTURE | FLOOD else {"bound"}
+            assert set(subjects) == both | {"pitboss"}, (measure, size)
+    for wrong in ("lines lost", "lines torn"):
+        assert set(document["samples"][wrong]["1"]["pitboss"].values()) == {0}
     assert document["failures"] == []
     assert document["samples"]["kill to replacement"]["3"]["pitboss"]["0"] > 0
     left = [entry for entry in os.listdir("/proc") if entry.isdigit() and _runs(entry, document["workers"])]
