@@ -113,18 +113,6 @@ def test_old_files_are_kept_up_to_the_number(tmp_path: Path, files: OpenFiles) -
     assert all_text(path, 2) == b"000000006\n000000007\n000000008\n"
 
 
-def test_a_rotation_touches_no_file_beyond_the_first_free_number(tmp_path: Path, files: OpenFiles) -> None:
-    """What somebody took out of the row leaves room for the next: nothing is moved on, or lost, beyond it."""
-    path = tmp_path / "log"
-    for number in ("1", "3"):
-        (tmp_path / f"log.{number}").write_text(number)
-    file = make(path, files, max_bytes=10, keep=3)
-    file.write(b"old line\n" + b"new line\n")
-    file.close()
-    found = {entry.name: entry.read_text() for entry in tmp_path.iterdir()}
-    assert found == {"log": "new line\n", "log.1": "old line\n", "log.2": "1", "log.3": "3"}
-
-
 def test_keep_nothing(tmp_path: Path, files: OpenFiles) -> None:
     """With keep 0 a full file is simply begun again."""
     file = make(tmp_path / "x.log", files, max_bytes=10, keep=0)
