@@ -6,6 +6,7 @@ import time
 import ledger
 from celery import Celery
 from celery.signals import worker_ready
+from finish_first import FinishFirst
 
 from supervisor.worker import notify
 
@@ -29,6 +30,7 @@ app.conf.update(
         "unacked_restore_throttle": 1,
     },
 )
+app.steps["consumer"].add(FinishFirst)  # SIGTERM waits for the tasks in hand
 
 
 @worker_ready.connect

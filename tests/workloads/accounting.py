@@ -25,7 +25,6 @@ class Row:
     task: int
     what: str
     generation: Generation
-    pid: int
     at: float
 
 
@@ -37,13 +36,10 @@ def read(ledger: Path, after: int = 0) -> list[Row]:
         if not opened.execute("SELECT 1 FROM sqlite_master WHERE name = 'marks'").fetchone():
             return []
         found = opened.execute(
-            "SELECT task, mark, instance, generation, pid, at FROM marks ORDER BY id LIMIT -1 OFFSET ?",
+            "SELECT task, mark, instance, generation, at FROM marks ORDER BY id LIMIT -1 OFFSET ?",
             (after,),
         ).fetchall()
-    return [
-        Row(task, mark, (instance, generation), pid, at)
-        for task, mark, instance, generation, pid, at in found
-    ]
+    return [Row(task, mark, (instance, generation), at) for task, mark, instance, generation, at in found]
 
 
 def in_hand(rows: Iterable[Row]) -> dict[Generation, list[Row]]:
@@ -73,7 +69,6 @@ class Account:
     lost: dict[int, list[Generation]]
     repeated: dict[int, list[Generation]]
     excused: dict[int, list[Generation]]
-    forgotten: dict[int, list[Generation]]
     by_generation: dict[Generation, int]
 
     @property
@@ -91,7 +86,6 @@ class Account:
             f"lost        {len(self.lost):6}  {_some(self.lost)}",
             f"repeated    {len(self.repeated):6}  {_some(self.repeated)}",
             f"excused     {len(self.excused):6}  in the hands of what was killed: {_some(self.excused)}",
-            f"forgotten   {len(self.forgotten):6}  done, and not acknowledged: {_some(self.forgotten)}",
             "done by",
             *(
                 f"  {name:14} generation {number}  {count:6}"
@@ -110,25 +104,16 @@ def _some(tasks: Iterable[int]) -> str:
     return " ".join(shown[:12]) + (" …" if len(shown) > 12 else "")
 
 
-def account(
-    rows: Iterable[Row],
-    tasks: Iterable[int],
-    killed: Mapping[Generation, float] = {},
-    *,
-    forgets: bool = False,
-) -> Account:
+def account(rows: Iterable[Row], tasks: Iterable[int], killed: Mapping[Generation, float] = {}) -> Account:
     """Judge the rows of `tasks`; `killed` are the generations that got SIGKILL, and when.
 
     Whoever was killed may have begun a task that somebody else then did: once, and to its end. Nothing else
-    excuses a task that was begun twice, or begun and not ended; except that a program which `forgets` may
-    do a task again that was the last of its process, and done to its end.
+    excuses a task that was begun twice, or begun and not ended.
     """
     marks: dict[int, list[Row]] = defaultdict(list)
-    last: dict[tuple[Generation, int], Row] = {}
     for row in rows:
         marks[row.task].append(row)
-        last[row.generation, row.pid] = row
-    verdict = Account([], {}, {}, {}, {}, defaultdict(int))
+    verdict = Account([], {}, {}, {}, defaultdict(int))
     for task in sorted(set(tasks) | set(marks)):
         found = marks[task]
         begins = [row.generation for row in found if row.what == "begin"]
@@ -141,8 +126,6 @@ def account(
             verdict.done_once.append(task)
         elif _excused(found, killed):
             verdict.excused[task] = begins
-        elif forgets and [row.what for row in found] == ["begin", "end"] * 2 and found[1] in last.values():
-            verdict.forgotten[task] = begins
         else:
             verdict.repeated[task] = begins
     return verdict

@@ -30,8 +30,7 @@ class Program:
 
     `instances` is what the example says, `slots` how many tasks each does at a time, `left` how many tasks
     the broker still has, waiting or handed out and not yet acknowledged. `outlive` says that the workers of a
-    killed main process finish their tasks when the supervisor tells them to go; `forgets` that the program
-    itself may forget to acknowledge what it has just done when it is asked to end.
+    killed main process finish their tasks when the supervisor tells them to go.
     """
 
     name: str
@@ -40,7 +39,6 @@ class Program:
     per_second: float
     left: Callable[["Workload"], int]
     outlive: bool = False
-    forgets: bool = False
 
 
 class Feeder:
@@ -72,10 +70,17 @@ class Feeder:
         self._process.communicate(timeout=30)
 
 
+def _take_out(words: str, path: Path) -> bool:
+    before = path.read_text()
+    path.write_text(before.replace(words, ""))
+    return words in before
+
+
 class Workload:
     """One or more examples in a directory of their own, under one daemon; end it with `close`.
 
-    `overrides` is laid over the examples as a later file of the manifest.
+    `overrides` is laid over the examples as a later file of the manifest; `without` is taken out of the
+    applications that have it.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class Workload:
         *programs: str,
         overrides: Mapping[str, Any] = {},
         env: Mapping[str, str] = {},
+        without: str | None = None,
     ) -> None:
         includes = [*(f"{program}.yaml" for program in programs), "overrides.yaml"]
         path = os.pathsep.join([str(BIN), os.environ["PATH"]])
@@ -97,6 +103,9 @@ class Workload:
         shutil.copytree(
             ROOT / "configs" / "queues", directory / "queues", ignore=shutil.ignore_patterns("__pycache__")
         )
+        if without is not None:
+            taken = [_take_out(without, path) for path in (directory / "queues").glob("*_app.py")]
+            assert any(taken), f"no example has {without!r}"
         lines = (f"{name}={value}\n" for name, value in self.env.items())
         (directory / "queues" / "env").write_text("".join(lines))
         (directory / "overrides.yaml").write_text(yaml.safe_dump({"version": 1, **overrides}))
@@ -198,10 +207,10 @@ class Workload:
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────
 
-    def account(self, tasks: set[int], *, forgets: bool = False) -> Account:
+    def account(self, tasks: set[int]) -> Account:
         """Judge what has become of these tasks, and print it."""
         rows = self.rows()
-        verdict = accounting.account(rows, tasks, self.killed, forgets=forgets)
+        verdict = accounting.account(rows, tasks, self.killed)
         print(verdict.table())
         for row in rows:
             if row.task not in verdict.done_once:

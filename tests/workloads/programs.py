@@ -32,7 +32,7 @@ def huey_left(workload: Workload) -> int:
 
 
 PROGRAMS = {
-    "celery": Program("celery", instances=3, slots=2, per_second=24, left=celery_left, forgets=True),
+    "celery": Program("celery", instances=3, slots=2, per_second=24, left=celery_left),
     "rq": Program("rq", instances=4, slots=1, per_second=20, left=rq_left),
     "dramatiq": Program("dramatiq", instances=3, slots=2, per_second=24, left=dramatiq_left, outlive=True),
     "huey": Program("huey", instances=3, slots=2, per_second=24, left=huey_left),

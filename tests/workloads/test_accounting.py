@@ -13,7 +13,7 @@ OTHER: Generation = ("jobs/1", 1)
 
 def told(*marks: tuple[int, str, Generation]) -> list[Row]:
     """Rows a tenth of a second apart, from 0.1 on."""
-    return [Row(task, what, by, 1, number / 10) for number, (task, what, by) in enumerate(marks, 1)]
+    return [Row(task, what, by, number / 10) for number, (task, what, by) in enumerate(marks, 1)]
 
 
 def done(task: int, by: Generation) -> list[tuple[int, str, Generation]]:
@@ -86,18 +86,6 @@ def test_a_kill_excuses_nothing_else(marks: list[tuple[int, str, Generation]], a
     """Each of these has a second reason, and that one is a complaint."""
     verdict = judged(*done(1, OTHER), *marks, killed={FIRST: at})
     assert list(verdict.repeated) == [2]
-
-
-def test_a_program_may_forget_only_the_last_task_of_a_process() -> None:
-    """It may not have acknowledged what it did last; a task before that, or cut short, is a complaint."""
-    assert list(_forgetting([*done(2, FIRST), *done(2, OTHER)]).forgotten) == [2]
-    assert list(_forgetting([*done(2, FIRST), *done(1, FIRST), *done(2, OTHER)]).repeated) == [2]
-    assert list(_forgetting([(2, "begin", FIRST), *done(2, OTHER)]).repeated) == [2]
-    assert list(judged(*done(1, OTHER), *done(2, FIRST), *done(2, OTHER)).repeated) == [2]
-
-
-def _forgetting(marks: list[tuple[int, str, Generation]]) -> Account:
-    return account(told(*marks), {1, 2}, forgets=True)
 
 
 def test_what_is_in_hand() -> None:
