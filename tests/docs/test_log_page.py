@@ -20,9 +20,8 @@ def said() -> tuple[set[str], set[str]]:
     strings = set()
     fields = set()
     for node in ast.walk(ast.parse(Path(move_log.__file__).read_text())):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr in {"_say", "_operation_line"}:
-                strings |= {one.value for one in node.args if isinstance(one, ast.Constant)}
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in {"_say", "_operation_line"}:
+            strings |= {one.value for one in node.args if isinstance(one, ast.Constant)}
         if isinstance(node, ast.Dict):
             fields |= {str(key.value) for key in node.keys if isinstance(key, ast.Constant)}
     return {one for one in strings if isinstance(one, str)}, fields
