@@ -16,6 +16,7 @@ from statistics import median
 
 from tests.benchmarks import install
 from tests.benchmarks.capture import capture
+from tests.benchmarks.family import family
 from tests.benchmarks.kin import use
 from tests.benchmarks.life import (
     SETTLE_SECONDS,
@@ -36,7 +37,7 @@ from tests.benchmarks.report import Report
 from tests.benchmarks.subject import Subject
 
 SUBJECTS: tuple[type[Subject], ...] = (Bound, Pitboss, *PEERS)
-MEASURES = ("lives", "hung", "all", "logs", "flood", "idle")
+MEASURES = ("lives", "hung", "all", "logs", "flood", "family", "idle")
 FLOODED = 150
 """A hundred that write without end, as worker.c decides, and fifty quiet ones that are killed."""
 KILLS_IN_A_FLOOD = 20
@@ -202,6 +203,8 @@ def main() -> int:
             for size in ((1,) if options.smoke else (1, 100))
         }
         rounds(report, rotating, floods, options.rounds)
+    if "family" in options.measures:
+        rounds(report, subjects, {1: family}, 1)
     if "flood" in options.measures:
         rounds(report, rotating, {FLOODED: flooded}, options.rounds)
     seconds = 0.5 if options.smoke else 20.0

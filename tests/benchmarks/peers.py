@@ -231,7 +231,6 @@ class Pm2(Subject):
                 "kill_timeout": job.grace_seconds * 1000,
                 "pmx": False,
                 "vizion": False,
-                "treekill": False,
             }
         ]
         path = job.directory / "ecosystem.config.json"

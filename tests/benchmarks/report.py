@@ -15,6 +15,10 @@ UNITS = {
     "CPU of capture": "s/GiB",
     "lines lost": "lines",
     "lines torn": "lines",
+    "left after a crash, in its group": "of 1",
+    "left after a crash, in its own session": "of 1",
+    "left after a stop, in its group": "of 1",
+    "left after a stop, in its own session": "of 1",
 }
 
 

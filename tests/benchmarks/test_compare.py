@@ -15,6 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
 LIVES = {"start", "start, first to last", "kill to replacement", "stop", "stop, workers"}
 CAPTURE = {"captured", "CPU of capture", "lines lost", "lines torn"}
 FLOOD = {"kill to replacement, flood", "kill to replacement, flood, slowest"}
+FAMILY = {
+    f"left after {after}, in its {where}"
+    for after in ("a crash", "a stop")
+    for where in ("group", "own session")
+}
 RESTING = {"idle CPU", "idle wake-ups", "RSS", "PSS"}
 
 
@@ -35,7 +40,7 @@ def test_a_small_comparison_fills_every_table(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads(path.read_text())
     assert set(document["samples"]) == (
-        LIVES | RESTING | CAPTURE | FLOOD | {"past the grace window", "all killed to all replaced"}
+        LIVES | RESTING | CAPTURE | FLOOD | FAMILY | {"past the grace window", "all killed to all replaced"}
     )
     for measure, sizes in document["samples"].items():
         for size, subjects in sizes.items():
@@ -43,6 +48,8 @@ def test_a_small_comparison_fills_every_table(tmp_path: Path) -> None:
             assert set(subjects) == both | {"pitboss"}, (measure, size)
     for wrong in ("lines lost", "lines torn"):
         assert set(document["samples"][wrong]["1"]["pitboss"].values()) == {0}
+    for child in FAMILY:
+        assert set(document["samples"][child]["1"]["pitboss"].values()) == {0}, child
     assert document["failures"] == []
     assert document["samples"]["kill to replacement"]["3"]["pitboss"]["0"] > 0
     left = [entry for entry in os.listdir("/proc") if entry.isdigit() and _runs(entry, document["workers"])]
