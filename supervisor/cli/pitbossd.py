@@ -55,11 +55,13 @@ def run(manifest: Path, log_format: str, log_level: str) -> None:
     outlived SIGKILL; 78 invalid manifest.
     """
     # Late: `--help` answers without any of it.
+    from supervisor.cli.pitbossd_imports import keep_small
     from supervisor.cli.pitbossd_read import CannotReadError, InvalidManifestError, Reading
 
     try:
         with Reading(manifest, _complain) as reading:
             # The HTTP stack, while the child reads.
+            keep_small()
             from supervisor.cli.pitbossd_run import CannotStartError, run_daemon
 
             loaded = reading.manifest()

@@ -8,13 +8,12 @@ retry it).
 """
 
 import asyncio
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import httptools
-from uvicorn.config import Config
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-from uvicorn.server import ServerState
 
 from supervisor.control.identifiers import new_request_id
 from supervisor.control.peers import peer_of
@@ -36,11 +35,41 @@ class Limits:
     connections: int = 256
 
 
+@dataclass(slots=True)
+class Serving:
+    """What the connections of one listener share; uvicorn's protocol calls it the state of a server."""
+
+    connections: set["BoundedProtocol"] = field(default_factory=set)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    default_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    total_requests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What uvicorn's protocol reads of its configuration.
+
+    Not its own class: with that come a command line, TLS, and what manages processes.
+    """
+
+    loaded_app: ASGIApp
+    timeout_keep_alive: int
+    loaded: bool = True
+    ws_protocol_class: None = None
+    root_path: str = ""
+    asgi_version: str = "3.0"
+    limit_concurrency: None = None
+    reset_contextvars: bool = False
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """A connection of the control plane."""
 
-    def __init__(self, config: Config, server_state: ServerState, limits: Limits, places: Places) -> None:
-        super().__init__(config, server_state, {}, asyncio.get_running_loop())
+    def __init__(self, app: ASGIApp, serving: Serving, limits: Limits, places: Places) -> None:
+        settings = _Settings(app, int(limits.idle_seconds))
+        super().__init__(cast(Any, settings), cast(Any, serving), {}, asyncio.get_running_loop())
+        # Every wish has a line of its own; uvicorn would write one for each look as well.
+        self.access_log = False
         self._limits = limits
         self._places = places
         self._in_head = True

@@ -13,11 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from uvicorn.config import Config
-from uvicorn.server import ServerState
-
 from supervisor import __version__
-from supervisor.control import app, openapi
+from supervisor.control import app
 from supervisor.control.acceptor import Acceptor
 from supervisor.control.clock import WallClock
 from supervisor.control.listeners import ControlError, bind_tcp, bind_unix
@@ -25,7 +22,7 @@ from supervisor.control.peers import Gatekeeper
 from supervisor.control.places import Places
 from supervisor.control.plane import History, Plane, Scrape, no_metrics
 from supervisor.control.port import EnginePort
-from supervisor.control.protocol import BoundedProtocol, Limits
+from supervisor.control.protocol import BoundedProtocol, Limits, Serving
 from supervisor.control.render import Renderer
 from supervisor.control.replays import Replays
 from supervisor.control.waiting import WaitingRoom
@@ -43,7 +40,7 @@ class _Listener:
     """One listening socket. Each has its own connections: a flood on TCP must not lock out the operator."""
 
     acceptor: Acceptor
-    state: ServerState
+    state: Serving
 
 
 class ControlServer:
@@ -82,24 +79,10 @@ class ControlServer:
             clock=WallClock(engine.now),
             metrics=metrics,
             live=live,
-            description=cache(lambda: openapi.render(version)),
+            description=cache(lambda: _described(version)),
             history=history,
         )
-        self._config = Config(
-            app.build(plane),
-            loop="none",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            interface="asgi3",
-            workers=1,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=int(self._limits.idle_seconds),
-        )
-        self._config.load()
+        self._app = app.build(plane)
         self._listeners: list[_Listener] = []
         self._placed: tuple[int, int] | None = None
         self.http_address: tuple[str, int] | None = None
@@ -145,10 +128,10 @@ class ControlServer:
         self._listeners.clear()
 
     def _serve(self, listener: socket.socket, name: str, *, reserve: bool = False) -> None:
-        state, places = ServerState(), Places(name, self._limits.connections)
+        state, places = Serving(), Places(name, self._limits.connections)
 
         def protocol() -> BoundedProtocol:
-            return BoundedProtocol(self._config, state, self._limits, places)
+            return BoundedProtocol(self._app, state, self._limits, places)
 
         self._listeners.append(_Listener(Acceptor(listener, protocol, name, reserve=reserve), state))
 
@@ -167,3 +150,10 @@ class ControlServer:
 
     def _also(self) -> str:
         return "" if self.http_address is None else " and on {}:{}".format(*self.http_address)
+
+
+def _described(version: str) -> bytes:
+    # Late: few ask for it.
+    from supervisor.control import openapi  # noqa: PLC0415
+
+    return openapi.render(version)

@@ -190,7 +190,7 @@ def _headers(target: HttpCheck, host: str, shown: str) -> list[str]:
 
 
 async def _open(
-    host: str, port: int, context: ssl.SSLContext | None, unix_socket: str | None
+    host: str, port: int, context: "ssl.SSLContext | None", unix_socket: str | None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     name = host if context is not None else None
     if unix_socket is not None:
@@ -227,24 +227,27 @@ def _addresses(host: str) -> tuple[str, ...]:
     return ("127.0.0.1", "::1") if host == "localhost" else (host,)
 
 
-_trusted: list[ssl.SSLContext] = []
+# A running daemon loads `ssl` when somebody looks into it, so annotations with it are not evaluated.
+_trusted: "list[ssl.SSLContext]" = []
 
 
-async def _tls_context() -> ssl.SSLContext:
+async def _tls_context() -> "ssl.SSLContext":
     """The default context, made once.
 
     Making it parses every trusted certificate of the machine, 50 ms that would hold the loop: the
     thread in which asyncio resolves names does it, and is not needed for it again.
     """
     if not _trusted:
-        _trusted.append(await asyncio.to_thread(ssl.create_default_context))
+        # In the thread too: a running daemon loads `ssl` at the first look into it, which takes as long.
+        _trusted.append(await asyncio.to_thread(lambda: ssl.create_default_context()))  # noqa: PLW0108
     return _trusted[0]
 
 
 def _reason(error: Exception | None) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
+    # Nothing was encrypted before a context was made.
+    if _trusted and isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate not accepted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
+    if _trusted and isinstance(error, ssl.SSLError):
         return (error.reason or str(error)).replace("_", " ").lower()
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         # asyncio replaces the kernel's text by the address, which the reader has seen already.
