@@ -31,7 +31,7 @@ def resolve(host: Host, scope: Scope) -> list[InstanceId]:
         known = ", ".join(list(host.pools)[:10])
         raise RefusedError("unknown-pool", f"there is no pool {scope.pool!r}", f"the pools are: {known}")
     if scope.index is None:
-        return [*(InstanceId(scope.pool, index) for index in range(pool.plan.instances)), *pool.surge]
+        return [*host.declared[scope.pool], *pool.surge]
     key = InstanceId(scope.pool, scope.index)
     if key not in host.instances:
         last = pool.plan.instances - 1
@@ -67,12 +67,10 @@ def set_goal(turn: Turn, kind: str, wish: Wish, ids: list[InstanceId], goal: Goa
     keeps = _kept_by(kind)
     for scope in _scopes(host, wish.scope):
         _set_goal_of(turn, wish, scope, goal, keeps)
-    meant = [key for key in ids if not _keeps(host, key, goal, keeps)]
-    for key in meant:
-        instance = host.instances[key]
-        if instance.goal is not goal:
-            # All goals first: who waits for whom depends on the goals of the others.
-            turn.put(instance._replace(goal=goal, request_id=wish.request_id))
+    meant = [key for key in ids if not _keeps(host, key, goal, keeps)] if keeps else ids
+    # All goals first: who waits for whom depends on the goals of the others.
+    elsewhere = [key for key in meant if host.instances[key].goal is not goal]
+    turn.put_goals(elsewhere, goal, wish.request_id)
     return meant
 
 

@@ -9,7 +9,7 @@ import heapq
 import math
 from dataclasses import replace
 
-from supervisor.core import lifecycle, operations, rollout, surge, wishes
+from supervisor.core import errands, lifecycle, operations, rollout, surge, wishes
 from supervisor.core.effects import Effect, Halt, OperationChanged, ReleaseBarrier
 from supervisor.core.events import (
     BarrierReached,
@@ -27,10 +27,10 @@ from supervisor.core.events import (
     TreeGone,
 )
 from supervisor.core.identity import InstanceId
-from supervisor.core.instance import Instance, RungKind
+from supervisor.core.instance import Instance
 from supervisor.core.phases import Goal, Phase
 from supervisor.core.plan import Condition
-from supervisor.core.state import Host, Pool
+from supervisor.core.state import Census, Host, Pool
 from supervisor.core.turn import Gates, Turn
 
 _SETTLE_PASSES = 10_000
@@ -65,10 +65,14 @@ def next_deadline(host: Host) -> float | None:
 
 def put_off(host: Host, moment: float) -> None:
     """Look at the earliest deadline again at `moment`: a decision about it raised, and others must go on."""
-    if next_deadline(host) is not None:
-        turn = Turn(host, math.inf)
-        for key in turn.take_due(1):
-            turn.schedule(key, moment)
+    earliest, turn = next_deadline(host), Turn(host, math.inf)
+    key = turn.take_due()
+    if earliest is None or key is None:
+        return
+    if key in host.errands:
+        errands.set_aside(turn, str(key), earliest, moment)
+    else:
+        turn.schedule(key, moment)
 
 
 def _take(turn: Turn, event: Event) -> None:
@@ -85,14 +89,12 @@ def _take(turn: Turn, event: Event) -> None:
         ):
             _observe(turn, event)
         case Tick(most=most):
-            for key in turn.take_due(most):
-                _due(turn, key)
+            while most > 0 and (key := turn.take_due()) is not None:
+                most -= _due(turn, key, most)
         case BarrierReached(token=token):
             turn.emit(ReleaseBarrier(token))
         case Booted():
-            for key in turn.host.instances:
-                # Each is looked at in a step of its own, so that a large host does not boot in one.
-                turn.schedule(key, turn.now)
+            errands.look_at_all(turn)
         case _:
             wishes.take(turn, event)
 
@@ -105,25 +107,24 @@ def _observe(turn: Turn, fact: Fact) -> None:
     turn.put(lifecycle.react(turn.scene(fact.instance.pool), instance, fact))
 
 
-def _due(turn: Turn, key: InstanceId | str) -> None:
+def _due(turn: Turn, key: InstanceId | str, most: int) -> int:
+    """Act on a key whose moment has come; on how many instances, of so many at most."""
     if isinstance(key, InstanceId):
-        instance = turn.host.instances[key]
-        wake_at = instance.wake_at()
-        if wake_at is not None and wake_at <= turn.now:
-            instance = lifecycle.due(turn.scene(key.pool), instance)
-            turn.put(instance)
-        else:
-            turn.put(_advanced(turn, instance))
+        turn.put(lifecycle.due(turn.scene(key.pool), turn.host.instances[key]))
         turn.changed[key] = None
         turn.schedule(key, turn.host.instances[key].wake_at())
-        return
+        return 1
     kind, _, name = key.partition(":")
-    if kind == "operation":
-        operations.out_of_time(turn, name)
-    else:
-        rollout.advance(turn, name)
-        latest = turn.host.pools[name].rollout
-        turn.schedule(key, latest.wake_at if latest is not None else None)
+    match kind:
+        case "errand" | "look":
+            return errands.carry_on(turn, key, most)
+        case "operation":
+            operations.out_of_time(turn, name)
+        case _:
+            rollout.advance(turn, name)
+            latest = turn.host.pools[name].rollout
+            turn.schedule(key, latest.wake_at if latest is not None else None)
+    return 1
 
 
 # ── settling ─────────────────────────────────────────────────────────────────────────────────────
@@ -154,40 +155,26 @@ def _advanced(turn: Turn, instance: Instance) -> Instance:
 
 def _settle_pool(turn: Turn, name: str, before: Gates) -> None:
     pool, census = turn.host.pools[name], turn.host.census[name]
-    available = _is_available(pool, census.ready, census.wanted)
+    available = _is_available(pool, census)
     if available != pool.available:
         turn.put_pool(replace(pool, available=available))
     after = turn.gates(name)
     if after[:-1] != before[:-1]:
         for dependent in turn.host.dependents[name]:
-            _try_pending(turn, dependent)
+            if turn.host.census[dependent].phases[Phase.PENDING]:
+                errands.look(turn, dependent)
     if before.going_down and not after.going_down:
         for needed in turn.host.requirements[name]:
-            _release(turn, needed)
+            if turn.host.census[needed].holding and not turn.held(needed):
+                errands.look(turn, needed)
     rollout.advance(turn, name)
     surge.settle(turn, name)
 
 
-def _is_available(pool: Pool, ready: int, wanted: int) -> bool:
+def _is_available(pool: Pool, census: Census) -> bool:
     """All of them open the gate; only the loss of the last closes it."""
-    return ready > 0 if pool.available else wanted > 0 and ready == wanted
-
-
-def _try_pending(turn: Turn, name: str) -> None:
-    if turn.host.census[name].phases[Phase.PENDING] == 0:
-        return
-    for instance in list(turn.host.members_of(name)):
-        if instance.phase is Phase.PENDING:
-            turn.put(_advanced(turn, instance))
-
-
-def _release(turn: Turn, name: str) -> None:
-    if turn.host.census[name].holding == 0 or turn.held(name):
-        return
-    for instance in list(turn.host.members_of(name)):
-        rung = instance.rung
-        if rung is not None and rung.kind is RungKind.HOLD:
-            turn.put(lifecycle.released(turn.scene(name), instance))
+    ready = census.wanted_ready
+    return ready > 0 if pool.available else census.wanted > 0 and ready == census.wanted
 
 
 def _gate(turn: Turn, name: str) -> str:
@@ -198,9 +185,9 @@ def _gate(turn: Turn, name: str) -> str:
         match condition:
             case Condition.STARTED if not census.started:
                 return f"{needed} started ({census.spawned}/{census.spawned + census.unstarted})"
-            case Condition.READY if not _is_available(host.pools[needed], census.ready, census.wanted):
+            case Condition.READY if not _is_available(host.pools[needed], census):
                 # Asked anew: in this very step the last one may have become unready.
-                return f"{needed} ready ({census.ready}/{census.wanted})"
+                return f"{needed} ready ({census.wanted_ready}/{census.wanted})"
             case Condition.COMPLETED if not census.completed:
                 failed = census.phases[Phase.FAILED]
                 return f"{needed} completed" + (f" ({failed} failed)" if failed else "")
@@ -213,14 +200,10 @@ def _halt_if_over(turn: Turn) -> None:
     host = turn.host
     if host.shutdown is None or host.halted:
         return
-    stuck = sum(census.phases[Phase.STUCK] for census in host.census.values())
-    if host.with_process == stuck:
+    if host.with_process == host.stuck and not host.errands:
         turn.put_halted()
-        turn.emit(
-            Halt(
-                tuple(one.id for one in host.instances.values() if one.phase is Phase.STUCK) if stuck else ()
-            )
-        )
+        stuck = (one.id for one in host.instances.values() if one.phase is Phase.STUCK)
+        turn.emit(Halt(tuple(stuck) if host.stuck else ()))
 
 
 def _keep_bounded(host: Host, name: str) -> None:

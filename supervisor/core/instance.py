@@ -154,10 +154,15 @@ class Instance(NamedTuple):
             return self.ready or (self.phase is Phase.STOPPED and self.finished)
         return self.phase is Phase.STOPPED
 
+    def aimed(self, goal: Goal, request_id: str) -> "Instance":
+        """The same with another goal; for thousands at once, in a third of the time of `_replace`."""
+        return Instance._make((self.id, goal, *self[2:-1], request_id))
+
     def wake_at(self) -> float | None:
         """The earliest moment at which time alone changes something about it."""
         moments = [self.deadline, self.uptime_ready_at, self.watchdog_at, self.well_at]
         if self.stop is not None:
             moments.append(self.stop.idle_at)
-        moments.extend(probe.next_at for probe in self.checks.values())
-        return min((moment for moment in moments if moment is not None), default=None)
+        if self.checks:
+            moments.extend(probe.next_at for probe in self.checks.values())
+        return min([moment for moment in moments if moment is not None], default=None)

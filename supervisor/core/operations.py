@@ -26,6 +26,7 @@ _GOALS = {
     "shutdown": Goal.DOWN,
 }
 _FINAL_STEPS = frozenset({"done", "failed", "aborted"})
+_WAITING = StepState("waiting")
 
 
 def find_active(host: Host, kind: str, scope: Scope) -> Operation | None:
@@ -38,7 +39,7 @@ def find_active(host: Host, kind: str, scope: Scope) -> Operation | None:
 
 def begin(turn: Turn, kind: str, wish: Wish, ids: Iterable[InstanceId], message: str = "") -> Operation:
     """Open an operation over these instances, and end it at once if nothing is left to do."""
-    steps = {key: StepState("waiting") for key in ids}
+    steps = dict.fromkeys(ids, _WAITING)
     pools = dict.fromkeys(key.pool for key in steps)
     operation = Operation(
         wish.operation,
@@ -145,9 +146,7 @@ def finish(turn: Turn, name: str, state: OperationState, message: str) -> None:
     operation = host.operations[name]
     if operation.state.is_final:
         return
-    for key, step in list(host.steps[name].items()):
-        if step.state not in _FINAL_STEPS:
-            turn.put_step(name, key, StepState("aborted", step.detail))
+    _end_steps(turn, name, "aborted")
     turn.put_operation(replace(operation, state=state, message=message, finished_at=turn.now))
     for pool in dict.fromkeys(key.pool for key in host.steps[name]):
         turn.put_active(pool, host.active_operations.get(pool, frozenset()) - {name})
@@ -165,10 +164,21 @@ def forget_old(host: Host, ended: str) -> None:
 
 def out_of_time(turn: Turn, name: str) -> None:
     """The time in which its instances had to become ready is over."""
-    late = [str(key) for key, step in turn.host.steps[name].items() if step.state not in _FINAL_STEPS]
+    late = [key for key, step in turn.host.steps[name].items() if step.state not in _FINAL_STEPS]
     more = f" and {len(late) - 3} more" if len(late) > 3 else ""
-    message = f"not ready within the progress deadline: {', '.join(late[:3])}{more}; they go on trying"
-    for key, step in list(turn.host.steps[name].items()):
-        if step.state not in _FINAL_STEPS:
-            turn.put_step(name, key, StepState("failed", f"not ready in time: {step.detail}"))
+    names = ", ".join(map(str, late[:3]))
+    _end_steps(turn, name, "failed", "not ready in time: ")
+    message = f"not ready within the progress deadline: {names}{more}; they go on trying"
     finish(turn, name, OperationState.FAILED, message)
+
+
+def _end_steps(turn: Turn, name: str, state: str, why: str = "") -> None:
+    """Write at once what became of all the steps that have not ended."""
+    steps = turn.host.steps[name]
+    late = {
+        key: StepState(state, why + step.detail)
+        for key, step in steps.items()
+        if step.state not in _FINAL_STEPS
+    }
+    if late:
+        turn.put_steps(name, steps | late)

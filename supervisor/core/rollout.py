@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from supervisor.core import lifecycle, operations, surge
-from supervisor.core.effects import Cause
+from supervisor.core.effects import Cause, Spawn
 from supervisor.core.events import Wish
 from supervisor.core.identity import InstanceId
 from supervisor.core.instance import Instance
@@ -132,14 +132,22 @@ def _note(turn: Turn, rollout: Rollout, instance: Instance, old: int) -> None:
 
 
 def _next_turns(turn: Turn, name: str, rollout: Rollout) -> Rollout:
-    """Begin as many turns as the rules allow."""
-    rules = turn.host.pools[name].plan.rollout
-    while rollout.waiting and rollout.state is RolloutState.RUNNING:
-        replacing = [other for other in rollout.turns if other not in rollout.surge]
-        if len(replacing) >= rules.max_unavailable + rules.max_surge:
-            break
+    """Begin as many turns as the rules allow, and no more of them in one step than there is time for."""
+    rules, instances = turn.host.pools[name].plan.rollout, turn.host.instances
+    replacing = [key for key in rollout.turns if key not in rollout.surge]
+    # A replacement that proves itself is ready in the counts, but its turn still takes a place.
+    proving, free = sum(instances[key].ready for key in replacing), rules.max_unavailable + rules.max_surge
+    free -= len(replacing)
+    while rollout.waiting and rollout.state is RolloutState.RUNNING and free > 0 and turn.spare > 0:
         key = rollout.waiting[0]
-        instance = turn.host.instances[key]
+        instance = instances[key]
+        if instance.started_at == turn.now and any(
+            isinstance(effect, Spawn) and effect.instance == key for effect in turn.effects
+        ):
+            # Started in this very step: its process must exist before it can be told to go.
+            turn.spare = 0
+            break
+        turn.spare -= 1
         if instance.goal is not Goal.UP:
             operations.set_step(
                 turn, rollout.operation, key, StepState("aborted", f"it is wanted {instance.goal}")
@@ -148,7 +156,7 @@ def _next_turns(turn: Turn, name: str, rollout: Rollout) -> Rollout:
             continue
         if instance.ready:
             rollout = surge.fill(turn, name, rollout)
-            if not _has_room(turn, turn.host.pools[name], rollout, replacing):
+            if not _has_room(turn, turn.host.pools[name], rollout, proving):
                 break
         rollout = replace(
             rollout,
@@ -158,17 +166,16 @@ def _next_turns(turn: Turn, name: str, rollout: Rollout) -> Rollout:
         )
         _note(turn, rollout, instance, instance.generation)
         turn.put(_supersede(turn, instance, rollout.request_id))
+        free -= 1
     return rollout
 
 
-def _has_room(turn: Turn, pool: Pool, rollout: Rollout, replacing: list[InstanceId]) -> bool:
+def _has_room(turn: Turn, pool: Pool, rollout: Rollout, proving: int) -> bool:
     """Whether one more that is ready may go down: it costs capacity, and needs its replacement first."""
     if not surge.are_proven(pool, rollout):
         return False
     census = turn.host.census[pool.name]
-    # A replacement that proves itself is ready in the counts, but its turn still takes a place.
-    taken = census.wanted - census.wanted_at_goal
-    taken += sum(turn.host.instances[other].ready for other in replacing)
+    taken = census.wanted - census.wanted_at_goal + proving
     return taken < pool.plan.rollout.max_unavailable + surge.ready_count(turn, rollout)
 
 
@@ -182,6 +189,8 @@ def _supersede(turn: Turn, instance: Instance, request_id: str) -> Instance:
 def _wake_at(turn: Turn, pool: Pool, rollout: Rollout) -> float | None:
     # A paused rollout has no deadline; one that lay in the past would wake the daemon without end.
     moments = [rollout.progress_by] if rollout.state is RolloutState.RUNNING else []
+    if moments and rollout.waiting and turn.spare <= 0:
+        moments.append(turn.now)
     for key, old in rollout.turns.items():
         instance = turn.host.instances[key]
         proven_at = _proven_at(pool, instance)
@@ -205,9 +214,9 @@ def _halt(turn: Turn, pool: Pool, rollout: Rollout, why: str, failed: InstanceId
         if other.rollout is not None and other.rollout.operation == operation:
             untouched += len(other.rollout.waiting)
             turn.put_pool(replace(other, rollout=None))
-    for key, step in list(turn.host.steps[operation].items()):
-        if step.state == "waiting":
-            turn.put_step(operation, key, StepState("aborted", "untouched"))
+    steps = turn.host.steps[operation]
+    waiting = [key for key, step in steps.items() if step.state == "waiting"]
+    turn.put_steps(operation, steps | dict.fromkeys(waiting, StepState("aborted", "untouched")))
     message = f"halted: {why}" + (f"; {untouched} left untouched" if untouched else "")
     operations.finish(turn, operation, state, message)
 

@@ -18,22 +18,24 @@ class Fit(NamedTuple):
 
 def fit(plan: HostPlan, pools: Iterable[str], now: float, deadline: float) -> Fit:
     """Fit the stop of these pools (closed under dependents or not) into what is left until `deadline`."""
-    chosen = [name for name in plan.pools if name in set(pools)]
+    meant = set(pools)
+    chosen = [name for name in plan.pools if name in meant]
+    after = _dependents(plan, chosen)
+    order = _dependents_first(after)
     windows: dict[str, float] = {}
     levels: dict[str, int] = {}
-    for name in _dependents_first(plan, chosen):
-        after = [other for other in chosen if name in plan.pools[other].depends_on]
+    for name in order:
         drained = plan.pools[name].before_stages_seconds
-        windows[name] = max([drained, *(windows[other] for other in after)]) + _stage_seconds(
+        windows[name] = max([drained, *(windows[other] for other in after[name])]) + _stage_seconds(
             plan.pools[name]
         )
-        levels[name] = 1 + max((levels[other] for other in after), default=0)
+        levels[name] = 1 + max((levels[other] for other in after[name]), default=0)
     longest = max(windows.values(), default=0.0)
     kills = KILL_SECONDS * max(levels.values(), default=0)
     left = max(0.0, deadline - now - kills)
     scale = 1.0 if longest <= left else left / longest
     stop_by: dict[str, float] = {}
-    for name in reversed(_dependents_first(plan, chosen)):
+    for name in reversed(order):
         # Those it depends on are terminated after it: their stages and kills lie behind its own end.
         behind = [
             deadline - stop_by[needed] + scale * _stage_seconds(plan.pools[needed])
@@ -48,18 +50,26 @@ def _stage_seconds(pool: PoolPlan) -> float:
     return sum(stage.grace_seconds for stage in pool.stop.stages)
 
 
-def _dependents_first(plan: HostPlan, chosen: list[str]) -> list[str]:
+def _dependents(plan: HostPlan, chosen: list[str]) -> dict[str, list[str]]:
+    """For each of these pools, those among them that depend on it directly."""
+    dependents: dict[str, list[str]] = {name: [] for name in chosen}
+    for name in chosen:
+        for needed in plan.pools[name].depends_on:
+            if needed in dependents:
+                dependents[needed].append(name)
+    return dependents
+
+
+def _dependents_first(dependents: dict[str, list[str]]) -> list[str]:
     """The pools in an order in which each comes after all that depend on it."""
     order: dict[str, None] = {}
 
     def visit(name: str) -> None:
-        if name in order:
-            return
-        for other in chosen:
-            if name in plan.pools[other].depends_on:
+        if name not in order:
+            for other in dependents[name]:
                 visit(other)
-        order[name] = None
+            order[name] = None
 
-    for name in chosen:
+    for name in dependents:
         visit(name)
     return list(order)

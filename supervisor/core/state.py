@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from supervisor.core.events import Scope
+from supervisor.core.effects import Cause
+from supervisor.core.events import Scope, Urgency
 from supervisor.core.identity import InstanceId
 from supervisor.core.instance import Instance, RungKind
 from supervisor.core.phases import Goal, Phase
-from supervisor.core.plan import HostPlan, Kind, PoolPlan
+from supervisor.core.plan import HostPlan, Kind, PoolPlan, Target
+from supervisor.core.shutdown import Fit
 
 
 class RolloutState(StrEnum):
@@ -78,12 +80,14 @@ class Census:
     `unstarted` and `unfinished` are wanted up and have not come so far: who is not wanted holds up no gate,
     but a pool of which nobody is wanted has not started.
     Surge instances are in the counts of processes and phases; they are neither wanted nor declared.
+    `wanted_ready` leaves out those that were told to go a moment ago and are ready still.
     """
 
     declared: int = 0
     wanted: int = 0
     drained: int = 0
     ready: int = 0
+    wanted_ready: int = 0
     looping: int = 0
     surge_ready: int = 0
     with_process: int = 0
@@ -97,28 +101,34 @@ class Census:
     phases: dict[Phase, int] = field(default_factory=lambda: dict.fromkeys(Phase, 0))
 
     def count(self, instance: Instance, step: int) -> None:
-        """Take an instance into the counts (`step` 1) or out of them (-1)."""
-        wanted, finished = instance.goal is Goal.UP, instance.finished
-        there = (wanted and instance.has_process) or finished
-        self.phases[instance.phase] += step
-        self.with_process += step * instance.has_process
-        leaving = instance.has_process and not wanted and instance.phase is not Phase.STUCK
-        self.going_down += step * leaving
+        """Take so many instances that stand like this one into the counts, or out of them (below 0)."""
+        phase, wanted, finished = instance.phase, instance.goal is Goal.UP, instance.finished
+        has_process = instance.has_process
+        self.phases[phase] += step
+        if has_process:
+            self.with_process += step
+            if not wanted and phase is not Phase.STUCK:
+                self.going_down += step
         rung = instance.rung
-        self.holding += step * (rung is not None and rung.kind is RungKind.HOLD)
+        if rung is not None and rung.kind is RungKind.HOLD:
+            self.holding += step
         if instance.surge:
             self.surge_ready += step * instance.ready
             return
         self.declared += step
-        self.wanted += step * wanted
-        self.drained += step * (instance.goal is Goal.DRAINED)
         self.ready += step * instance.ready
         self.looping += step * instance.is_looping
+        there = (wanted and has_process) or finished
         self.spawned += step * there
-        self.unstarted += step * (wanted and not there)
         self.finished += step * finished
-        self.unfinished += step * (wanted and not finished)
-        self.wanted_at_goal += step * (wanted and instance.at_goal)
+        if wanted:
+            self.wanted += step
+            self.wanted_ready += step * instance.ready
+            self.wanted_at_goal += step * instance.at_goal
+            self.unstarted += step * (not there)
+            self.unfinished += step * (not finished)
+        elif instance.goal is Goal.DRAINED:
+            self.drained += step
 
     @property
     def started(self) -> bool:
@@ -129,6 +139,20 @@ class Census:
     def completed(self) -> bool:
         """Whether the gate of those that depend on `completed` is open."""
         return self.finished == self.declared or (self.wanted > 0 and not self.unfinished)
+
+
+def standing(instance: Instance) -> tuple[object, ...]:
+    """All that the counts see of an instance: two that stand alike are counted alike."""
+    stop = instance.stop
+    return (
+        instance.phase,
+        instance.goal,
+        instance.ready,
+        instance.finished,
+        instance.surge,
+        instance.failures > 1,
+        stop is not None and bool(stop.rungs) and stop.rungs[0].kind is RungKind.HOLD,
+    )
 
 
 class OperationState(StrEnum):
@@ -191,8 +215,65 @@ class Shutdown:
     request_id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Something that instances wait for may have come: a gate, or the end of their dependents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Go, because an operator asked for it: how fast, and into which deadline it must fit.
+
+    `refits` says that this deadline, or that of the host, is news to those on their way out too.
+    """
+
+    cause: Cause
+    urgency: Urgency = Urgency.NORMAL
+    fit: Fit | None = None
+    refits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ComeBack:
+    """Be up again; `pardons` those that rest or have given up."""
+
+    pardons: bool
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Send a signal to the processes that were there at this moment, monotonic seconds."""
+
+    signal: str
+    target: Target
+    asked_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What one step has begun for many instances and later ones carry out, a few at a time.
+
+    Goals are written at once. An errand tells the instances in `todo`, of which so many were `seen`; whoever
+    is wanted elsewhere by the time it comes is left alone.
+    """
+
+    purpose: Look | Leave | ComeBack | Deliver
+    todo: tuple[InstanceId, ...]
+    seen: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all have been seen."""
+        return self.seen >= len(self.todo)
+
+
+MOST_AT_ONCE = 32
+"""On so many instances one step acts of its own accord: about a millisecond's work on a small machine."""
+
 HeapKey = InstanceId | str
-"""Whom a deadline in the heap is about: an instance, `pool:NAME`, or `operation:ID`."""
+"""Whom a deadline in the heap is about: an instance, `pool:NAME`, `operation:ID`, `errand:NUMBER`, or
+`look:NAME` (an errand for a pool whose gate may have opened)."""
 
 
 @dataclass(slots=True)
@@ -201,7 +282,8 @@ class Host:
 
     `heap` holds (moment, order, key); an entry is stale unless `moments[key]` still names it.
     `operations` keeps the active ones and the latest that ended; `active_operations` names, for each
-    pool, those that concern it. `dependents` and `requirements` are transitive.
+    pool, those that concern it. `dependents` and `requirements` are transitive. `declared` are the names of
+    the declared instances of each pool; `errands` are kept under their names in the heap.
     """
 
     plan: HostPlan
@@ -210,8 +292,10 @@ class Host:
     census: dict[str, Census]
     dependents: dict[str, tuple[str, ...]]
     requirements: dict[str, tuple[str, ...]]
+    declared: dict[str, tuple[InstanceId, ...]]
     revision: int = 0
     with_process: int = 0
+    stuck: int = 0
     shutdown: Shutdown | None = None
     halted: bool = False
     operations: dict[str, Operation] = field(default_factory=dict)
@@ -221,6 +305,8 @@ class Host:
     heap: list[tuple[float, int, HeapKey]] = field(default_factory=list)
     moments: dict[HeapKey, tuple[float, int]] = field(default_factory=dict)
     heap_order: int = 0
+    errands: dict[str, Errand] = field(default_factory=dict)
+    most_at_once: int = MOST_AT_ONCE
 
     @property
     def goal(self) -> Goal:
@@ -232,8 +318,7 @@ class Host:
 
     def instances_of(self, pool: str) -> Iterator[Instance]:
         """The declared instances of a pool by index."""
-        instances = self.instances
-        return (instances[InstanceId(pool, index)] for index in range(self.pools[pool].plan.instances))
+        return map(self.instances.__getitem__, self.declared[pool])
 
     def members_of(self, pool: str) -> Iterator[Instance]:
         """The declared instances of a pool, then its surge instances."""
@@ -247,6 +332,10 @@ def create(plan: HostPlan, intents: Mapping[Scope, Goal] | None = None, now: flo
     Scopes that name no pool or instance of this plan are ignored: the manifest has moved on.
     """
     intents = intents or {}
+    declared = {
+        name: tuple(InstanceId(name, index) for index in range(one.instances))
+        for name, one in plan.pools.items()
+    }
     pools: dict[str, Pool] = {}
     instances: dict[InstanceId, Instance] = {}
     census: dict[str, Census] = {}
@@ -254,16 +343,15 @@ def create(plan: HostPlan, intents: Mapping[Scope, Goal] | None = None, now: flo
         goal = intents.get(Scope(name), Goal.UP)
         pools[name] = Pool(pool_plan, goal)
         census[name] = Census()
-        for index in range(pool_plan.instances):
-            own = intents.get(Scope(name, index), goal)
-            instance = Instance(InstanceId(name, index), own, since=now)
-            instances[instance.id] = instance
+        for key in declared[name]:
+            own = intents.get(Scope(name, key.index), goal)
+            instance = instances[key] = Instance(key, own, since=now)
             census[name].count(instance, 1)
     requirements = {name: _requirements(plan, name) for name in plan.pools}
     dependents = {
         name: tuple(other for other, needed in requirements.items() if name in needed) for name in plan.pools
     }
-    return Host(plan, pools, instances, census, dependents, requirements)
+    return Host(plan, pools, instances, census, dependents, requirements, declared)
 
 
 def _requirements(plan: HostPlan, name: str) -> tuple[str, ...]:

@@ -6,18 +6,20 @@ nothing.
 """
 
 import heapq
-from collections.abc import Callable, MutableMapping
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, MutableMapping
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from supervisor.core.effects import Effect, Report
 from supervisor.core.identity import InstanceId
 from supervisor.core.instance import Instance
-from supervisor.core.phases import Phase
+from supervisor.core.phases import Goal, Phase
 from supervisor.core.scene import Scene
-from supervisor.core.state import HeapKey, Host, Operation, Pool, Shutdown, StepState
+from supervisor.core.state import Errand, HeapKey, Host, Operation, Pool, Shutdown, StepState, standing
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
+_ABSENT = object()
+_REPORTS = frozenset(get_args(Report))
 
 
 SPARE_ENTRIES = 64
@@ -27,32 +29,44 @@ SPARE_ENTRIES = 64
 class Gates(NamedTuple):
     """What other pools may wait for: what of it changed in this turn concerns them."""
 
-    started: bool
-    available: bool
-    completed: bool
-    failed: bool
-    going_down: bool
+    started: bool = False
+    available: bool = False
+    completed: bool = False
+    failed: bool = False
+    going_down: bool = False
+
+
+_UNWATCHED = Gates()
 
 
 class Turn:
-    """The host, the time, and what has been written and asked for in this step so far."""
+    """The host, the time, and what has been written and asked for in this step so far.
+
+    `spare` is how many instances more this step may act on of its own accord; what is beyond that
+    becomes an errand.
+    """
 
     def __init__(self, host: Host, now: float) -> None:
         self.host = host
         self.now = now
+        self.spare = host.most_at_once
         self.effects: list[Effect] = []
         self.changed: dict[InstanceId, None] = {}
         self.touched: dict[str, Gates] = {}
-        self._undo: list[Callable[[], None]] = []
+        self._scenes: dict[str, Scene] = {}
+        self._undo: list[tuple[MutableMapping[Any, Any], Any, Any]] = []
         self._shows = False
-        self._order_before = host.heap_order
+        self._before = (host.shutdown, host.halted, host.heap_order)
         self._taken: list[tuple[float, int, HeapKey]] = []
 
     def scene(self, pool: str) -> Scene:
         """The stage for an instance of this pool."""
+        known = self._scenes.get(pool)
+        if known is not None:
+            return known
         host = self.host
         shutdown = host.shutdown
-        return Scene(
+        scene = self._scenes[pool] = Scene(
             host.pools[pool].plan,
             host.plan.name,
             self.now,
@@ -62,6 +76,7 @@ class Turn:
             held=lambda: self.held(pool),
             has_dependents=bool(host.dependents[pool]),
         )
+        return scene
 
     def held(self, pool: str) -> str:
         """The dependents that are going down too and must be gone before this pool is terminated."""
@@ -74,17 +89,32 @@ class Turn:
 
     def put(self, instance: Instance) -> None:
         """Make this the latest value of an instance."""
-        host, key = self.host, instance.id
-        old = host.instances[key]
+        key = instance.id
+        old = self.host.instances[key]
         if old == instance:
             return
         self._touch(key.pool)
         self.changed[key] = None
         self._shows = self._shows or _shown(old) != _shown(instance)
-        self._count(old, instance)
-        self._undo.append(lambda: self._count(instance, old))
-        self._set(host.instances, key, instance)
+        if standing(old) != standing(instance):
+            self._count(old, instance)
+        self._set(self.host.instances, key, instance)
         self.schedule(key, instance.wake_at())
+
+    def put_goals(self, keys: Iterable[InstanceId], goal: Goal, request_id: str) -> None:
+        """Write the goal of many at once. Whoever leads them there looks at each: see `errands`."""
+        instances, undo = self.host.instances, self._undo
+        alike: dict[tuple[object, ...], list[Instance]] = {}
+        for key in keys:
+            old = instances[key]
+            undo.append((instances, key, old))
+            instances[key] = old.aimed(goal, request_id)
+            alike.setdefault((key.pool, *standing(old)), []).append(old)
+        for same in alike.values():
+            # Thousands differ in a few ways only: each way is counted once.
+            old = same[0]
+            self._touch(old.id.pool)
+            self._count(old, old.aimed(goal, request_id), len(same))
 
     def add(self, instance: Instance) -> None:
         """Make a slot that was not there."""
@@ -92,20 +122,15 @@ class Turn:
         self._touch(key.pool)
         self.changed[key] = None
         self._shows = True
-        census = self.host.census[key.pool]
-        census.count(instance, 1)
-        self._undo.append(lambda: census.count(instance, -1))
+        self._count(None, instance)
         self._set(self.host.instances, key, instance)
 
     def drop(self, key: InstanceId) -> None:
         """Take away a slot without a process."""
-        instance = self.host.instances[key]
         self._touch(key.pool)
         self.changed.pop(key, None)
         self._shows = True
-        census = self.host.census[key.pool]
-        census.count(instance, -1)
-        self._undo.append(lambda: census.count(instance, 1))
+        self._count(self.host.instances[key], None)
         self._delete(self.host.instances, key)
         self.schedule(key, None)
 
@@ -114,18 +139,23 @@ class Turn:
         if pool not in self.touched:
             self.touched[pool] = self.gates(pool)
 
-    def _count(self, old: Instance, new: Instance) -> None:
-        census = self.host.census[new.id.pool]
-        census.count(old, -1)
-        census.count(new, 1)
-        self.host.with_process += new.has_process - old.has_process
+    def _count(self, old: Instance | None, new: Instance | None, many: int = 1) -> None:
+        """So many instances that stood as `old` does stand as `new` does now."""
+        for instance, step in ((old, -many), (new, many)):
+            if instance is not None:
+                self.host.census[instance.id.pool].count(instance, step)
+                self.host.with_process += step * instance.has_process
+                self.host.stuck += step * (instance.phase is Phase.STUCK)
 
     def gates(self, pool: str) -> Gates:
         """How the pool looks to those that depend on it or are depended on."""
-        census = self.host.census[pool]
+        host = self.host
+        if not host.dependents[pool] and not host.requirements[pool]:
+            return _UNWATCHED
+        census = host.census[pool]
         return Gates(
             started=census.started,
-            available=self.host.pools[pool].available,
+            available=host.pools[pool].available,
             completed=census.completed,
             failed=census.phases[Phase.FAILED] > 0,
             going_down=census.going_down > 0,
@@ -138,6 +168,14 @@ class Turn:
         rollout = pool.rollout
         self.schedule(f"pool:{pool.name}", None if rollout is None else rollout.wake_at)
 
+    def put_errand(self, name: str, errand: Errand, moment: float) -> None:
+        """Go on with an errand from this moment on; one that is over is forgotten."""
+        if not errand.is_over:
+            self._set(self.host.errands, name, errand)
+            self.schedule(name, moment)
+        elif name in self.host.errands:
+            self._delete(self.host.errands, name)
+
     def put_operation(self, operation: Operation) -> None:
         """Make this the latest value of an operation."""
         self._set(self.host.operations, operation.id, operation)
@@ -149,7 +187,7 @@ class Turn:
         self._set(self.host.steps[operation], instance, state)
 
     def put_steps(self, operation: str, steps: dict[InstanceId, StepState]) -> None:
-        """Begin the steps of a new operation."""
+        """Write all steps of an operation at once."""
         self._set(self.host.steps, operation, steps)
 
     def put_active(self, pool: str, operations: frozenset[str]) -> None:
@@ -158,13 +196,11 @@ class Turn:
 
     def put_shutdown(self, shutdown: Shutdown) -> None:
         """Begin the end of the host."""
-        old = self.host.shutdown
-        self._undo.append(lambda: setattr(self.host, "shutdown", old))
         self.host.shutdown = shutdown
+        self._scenes.clear()
 
     def put_halted(self) -> None:
         """Note that the shutdown is complete, so that it is said once."""
-        self._undo.append(lambda: setattr(self.host, "halted", False))
         self.host.halted = True
 
     def schedule(self, key: HeapKey, moment: float | None) -> None:
@@ -182,34 +218,28 @@ class Turn:
         # An entry that is taken back, or superseded, stays in the heap and is recognised as stale there.
         heapq.heappush(host.heap, (moment, host.heap_order, key))
 
-    def take_due(self, most: int) -> list[HeapKey]:
-        """Take at most so many keys whose moment has come; whoever acts on one schedules it anew."""
+    def take_due(self) -> HeapKey | None:
+        """Take the earliest key whose moment has come; whoever acts on it schedules it anew."""
         heap, moments = self.host.heap, self.host.moments
-        due: list[HeapKey] = []
-        while heap and heap[0][0] <= self.now and len(due) < most:
+        while heap and heap[0][0] <= self.now:
             entry = heapq.heappop(heap)
             self._taken.append(entry)
             moment, order, key = entry
             if moments.get(key) == (moment, order):
                 self._delete(moments, key)
-                due.append(key)
-        return due
+                return key
+        return None
 
     def _set(self, mapping: MutableMapping[_K, _V], key: _K, value: _V) -> None:
-        if key in mapping:
-            old = mapping[key]
-            self._undo.append(lambda: mapping.__setitem__(key, old))
-        else:
-            self._undo.append(lambda: mapping.__delitem__(key))
+        self._undo.append((mapping, key, mapping.get(key, _ABSENT)))
         mapping[key] = value
 
     def _delete(self, mapping: MutableMapping[_K, _V], key: _K) -> None:
-        old = mapping.pop(key)
-        self._undo.append(lambda: mapping.__setitem__(key, old))
+        self._undo.append((mapping, key, mapping.pop(key)))
 
     def finish(self) -> tuple[Effect, ...]:
         """The step is done: its effects."""
-        if self._shows or any(isinstance(effect, Report) for effect in self.effects):
+        if self._shows or any(type(effect) in _REPORTS for effect in self.effects):
             self.host.revision += 1
         self._sweep_heap()
         return tuple(self.effects)
@@ -223,12 +253,17 @@ class Turn:
 
     def take_back(self) -> None:
         """Leave the host as it was before this turn."""
-        while self._undo:
-            self._undo.pop()()
-        heap, before = self.host.heap, self._order_before
-        heap[:] = [entry for entry in [*heap, *self._taken] if entry[1] <= before]
-        heapq.heapify(heap)
-        self.host.heap_order = before
+        host = self.host
+        for mapping, key, old in reversed(self._undo):
+            if mapping is host.instances:
+                self._count(mapping.get(key), None if old is _ABSENT else old)
+            if old is _ABSENT:
+                del mapping[key]
+            else:
+                mapping[key] = old
+        host.shutdown, host.halted, host.heap_order = self._before
+        host.heap[:] = [entry for entry in [*host.heap, *self._taken] if entry[1] <= host.heap_order]
+        heapq.heapify(host.heap)
 
 
 def _shown(instance: Instance) -> tuple[object, ...]:

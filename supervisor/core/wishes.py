@@ -7,8 +7,8 @@ there is `lifecycle`'s business. Each wish is answered by exactly one `Accepted`
 
 from dataclasses import replace
 
-from supervisor.core import goals, ladder, lifecycle, operations, rollout, shutdown
-from supervisor.core.effects import Accepted, Cause, Signal
+from supervisor.core import errands, goals, operations, rollout, shutdown
+from supervisor.core.effects import Accepted, Cause
 from supervisor.core.events import (
     AbortRequested,
     DrainRequested,
@@ -29,9 +29,9 @@ from supervisor.core.exits import SIGNAL_NUMBERS
 from supervisor.core.goals import RefusedError
 from supervisor.core.identity import InstanceId
 from supervisor.core.instance import Instance
-from supervisor.core.phases import ON_THE_WAY_OUT, Goal, Phase
+from supervisor.core.phases import Goal, Phase
 from supervisor.core.plan import Target
-from supervisor.core.state import Operation, OperationState, Shutdown, StepState
+from supervisor.core.state import ComeBack, Deliver, Leave, Operation, OperationState, Shutdown, StepState
 from supervisor.core.turn import Turn
 
 
@@ -89,24 +89,15 @@ def _take_down(
     goal = Goal.DRAINED if kind == "drain" else Goal.DOWN
     cause = Cause.DRAIN if kind == "drain" else Cause.STOP
     meant = goals.set_goal(turn, kind, wish, ids, goal)
-    fitted = None
+    fit = None
     if deadline_seconds is not None:
-        fitted = shutdown.fit(host.plan, {key.pool for key in meant}, turn.now, turn.now + deadline_seconds)
+        pools = {key.pool for key in meant}
+        fit = shutdown.fit(host.plan, pools, turn.now, turn.now + deadline_seconds)
     operation = operations.find_active(host, kind, wish.scope)
     if operation is None:
         message = "" if meant else "nothing to do: it is stopped already"
         operation = operations.begin(turn, kind, wish, meant, message)
-    for key in meant:
-        instance = host.instances[key]
-        scene = turn.scene(key.pool)
-        if fitted is not None:
-            scene.scale, scene.stop_by = fitted.scale, fitted.stop_by[key.pool]
-        was_leaving = instance.phase in ON_THE_WAY_OUT
-        instance = lifecycle.leave(scene, instance, cause, urgency)
-        if was_leaving and fitted is not None and instance.phase in ON_THE_WAY_OUT:
-            instance = ladder.refit(scene, instance)
-        turn.put(lifecycle.advance(scene, instance, ""))
-        operations.observe(turn, host.instances[key])
+    errands.begin(turn, Leave(cause, urgency, fit, refits=fit is not None), meant)
     return operation.id
 
 
@@ -119,25 +110,15 @@ def _start(turn: Turn, wish: Wish, ids: list[InstanceId]) -> str:
     if scope.pool is not None and drained and len(drained) == len(ids):
         raise RefusedError("drained", f"{scope} is drained", f"pitbossctl resume {scope} brings it back")
     ids = [key for key in ids if host.instances[key].goal is not Goal.DRAINED]
-    operation = _bring_up(turn, "start", wish, ids)
-    for key in ids:
-        instance = host.instances[key]
-        if instance.phase in {Phase.BACKOFF, Phase.FAILED}:
-            pardoned = lifecycle.forgive(turn.scene(key.pool), instance, Cause.START)
-            turn.put(pardoned._replace(request_id=wish.request_id))
-            operations.observe(turn, host.instances[key])
-    return operation
+    return _bring_up(turn, "start", wish, ids)
 
 
 def _bring_up(turn: Turn, kind: str, wish: Wish, ids: list[InstanceId]) -> str:
-    host = turn.host
     meant = goals.set_goal(turn, kind, wish, ids, Goal.UP)
-    operation = operations.find_active(host, kind, wish.scope) or operations.begin(turn, kind, wish, meant)
-    for key in meant:
-        instance = host.instances[key]
-        turn.put(lifecycle.come_back(turn.scene(key.pool), instance))
-        if kind == "resume" or instance.phase not in {Phase.BACKOFF, Phase.FAILED}:
-            operations.observe(turn, host.instances[key])
+    operation = operations.find_active(turn.host, kind, wish.scope)
+    if operation is None:
+        operation = operations.begin(turn, kind, wish, meant)
+    errands.begin(turn, ComeBack(pardons=kind == "start", request_id=wish.request_id), meant)
     return operation.id
 
 
@@ -241,12 +222,8 @@ def _signal(turn: Turn, event: SignalRequested, ids: list[InstanceId]) -> str:
         raise RefusedError(
             "not-running", f"{scope} has no process to signal", f"pitbossctl status{where} says why"
         )
-    for key in alive:
-        instance = turn.host.instances[key]
-        turn.put(instance._replace(signals_sent=instance.signals_sent | {event.signal}))
-        turn.emit(
-            Signal(key, instance.generation, event.signal, Target.ALL if event.everyone else Target.MAIN)
-        )
+    target = Target.ALL if event.everyone else Target.MAIN
+    errands.begin(turn, Deliver(event.signal, target, turn.now), alive)
     operation = operations.begin(turn, "signal", event.wish, (), f"{event.signal} sent to {len(alive)}")
     return operation.id
 
@@ -277,22 +254,10 @@ def _shut_down(turn: Turn, event: ShutdownRequested) -> str:
     if first:
         for name in host.pools:
             rollout.abandon(turn, name, OperationState.ABORTED, "the host is shutting down")
-        for instance in list(host.instances.values()):
-            # Not reported as an intent: after the next boot every goal is what it was.
-            turn.put(instance._replace(goal=Goal.DOWN, request_id=wish.request_id))
+        # Not reported as an intent: after the next boot every goal is what it was.
+        turn.put_goals(host.instances, Goal.DOWN, wish.request_id)
         alive = [key for key, instance in host.instances.items() if instance.has_process]
         operations.begin(turn, "shutdown", wish, alive)
     refits = first or (known is not None and deadline < known.deadline)
-    for key in list(host.instances):
-        _leave_for_good(turn, key, event.urgency, refits=refits)
+    errands.begin(turn, Leave(Cause.SHUTDOWN, event.urgency, refits=refits), list(host.instances))
     return host.shutdown.operation
-
-
-def _leave_for_good(turn: Turn, key: InstanceId, urgency: Urgency, *, refits: bool) -> None:
-    instance, scene = turn.host.instances[key], turn.scene(key.pool)
-    was_leaving = instance.phase in ON_THE_WAY_OUT
-    if was_leaving and refits:
-        instance = ladder.refit(scene, instance)
-    instance = lifecycle.leave(scene, instance, Cause.SHUTDOWN, urgency)
-    turn.put(lifecycle.advance(scene, instance, ""))
-    operations.observe(turn, turn.host.instances[key])

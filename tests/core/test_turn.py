@@ -103,6 +103,10 @@ def test_a_poisoned_deadline_is_put_off() -> None:
     book.until(1) << "spawn b/0#1 (boot)" << "b/0 pending > starting (boot)"
     book.until(7) << "spawn a/0#1 (boot)"
     assert book << "a/0 pending > starting (boot)"
+    up = running(PoolPlan("a", watchdog_seconds=30.0)).host
+    assert core.next_deadline(up) == 31.0
+    core.put_off(up, 33.0)
+    assert core.next_deadline(up) == 33.0
     empty = host_of(PoolPlan("a"))
     core.put_off(empty, 7.0)
     assert core.next_deadline(empty) is None

@@ -1,7 +1,7 @@
 """The list of all checkers, each of one promise; the modules `*_promises` beside this one judge."""
 
 from tests.simulation.checker import Checker
-from tests.simulation.goal_promises import GoalsAreReached, Repeatable
+from tests.simulation.goal_promises import GoalsAreReached, Obedience, Repeatable
 from tests.simulation.process_promises import NothingIsLeft, OneProcess, OwnGeneration
 from tests.simulation.rollout_promises import Rollouts
 from tests.simulation.start_promises import Gates, NoDelay, Patience
@@ -16,6 +16,7 @@ __all__ = [
     "KillIsLast",
     "NoDelay",
     "NothingIsLeft",
+    "Obedience",
     "OneProcess",
     "OwnGeneration",
     "Patience",
@@ -42,5 +43,6 @@ def all_checkers() -> list[Checker]:
         OwnGeneration(),
         TrueReadiness(),
         Bookkeeping(),
+        Obedience(),
         GoalsAreReached(),
     ]

@@ -7,11 +7,11 @@ is not enough: its target must be as it was wanted.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from supervisor.core.effects import Act, Climbed, Effect, GoalChanged, Moved, ReadyChanged
-from supervisor.core.events import Event
+from supervisor.core.effects import Act, Cause, Climbed, Effect, GoalChanged, Moved, ReadyChanged
+from supervisor.core.events import Event, OperatorWish
 from supervisor.core.identity import InstanceId
 from supervisor.core.instance import Instance
-from supervisor.core.phases import Goal, Phase
+from supervisor.core.phases import ON_THE_WAY_OUT, Goal, Phase
 from tests.simulation.checker import Checker
 from tests.simulation.witness import Slot
 
@@ -42,6 +42,30 @@ class Repeatable(Checker):
                 key for key in {**latest, **self.instances} if latest.get(key) != self.instances.get(key)
             ]
             assert not changed, f"the repeated wish changed {changed}"
+
+
+class Obedience(Checker):
+    """Promises 9 and 12: a wish for many counts for each at once, and only for as long as it is wished."""
+
+    def after(self, world: "World", event: Event, effects: Sequence[Effect]) -> None:
+        slots = world.witness.slots
+        if isinstance(event, OperatorWish):
+            for key, instance in world.host.instances.items():
+                slot = slots.get(key)
+                goal = instance.goal if slot is None or slot.surge else slot.goal
+                assert instance.goal is goal, f"{key} is wanted {goal}, and has the goal {instance.goal}"
+        for effect in effects:
+            if isinstance(effect, Moved) and _sets_out(effect) and effect.cause in _WISHES:
+                goal = slots[effect.instance].goal
+                assert goal is not Goal.UP, f"{effect.instance} leaves ({effect.cause}), and is wanted up"
+
+
+def _sets_out(effect: Moved) -> bool:
+    """Whether it is the first step on the ladder; whoever is on it goes on."""
+    return effect.target in ON_THE_WAY_OUT and effect.source not in ON_THE_WAY_OUT
+
+
+_WISHES = frozenset({Cause.DRAIN, Cause.STOP, Cause.SHUTDOWN})
 
 
 class GoalsAreReached(Checker):

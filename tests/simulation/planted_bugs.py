@@ -11,6 +11,7 @@ import pytest
 
 from supervisor.core import (
     endings,
+    errands,
     host,
     ladder,
     lifecycle,
@@ -178,7 +179,7 @@ def others_wait(patch: Patch) -> None:
 
 def gate_stays_shut(patch: Patch) -> None:
     """Nobody tells those who wait that their gate has opened."""
-    patch.setattr(host, "_try_pending", lambda turn, name: None)
+    patch.setattr(errands, "look", lambda turn, pool: None)
 
 
 def max_unavailable_ignored(patch: Patch) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from supervisor.core.effects import Cause, Effect, Ended, Moved, Signal, Spawn
-from supervisor.core.events import Event, Exited, SignalRequested
+from supervisor.core.events import Event, Exited
 from supervisor.core.identity import InstanceId
 from supervisor.core.phases import ON_THE_WAY_OUT, Goal, Phase
 from supervisor.core.plan import Kind
@@ -39,7 +39,7 @@ class Gates(Checker):
                 case Signal() if effect.instance in self.for_shutdown:
                     drain = world.plan.pools[effect.instance.pool].drain
                     drains = drain is not None and effect.signal == drain.signal
-                    if not drains and not isinstance(event, SignalRequested):
+                    if not drains and effect not in world.witness.by_wish:
                         self._dependents_are_gone(world, event, effect.instance)
                 case _:
                     pass

@@ -18,7 +18,7 @@ from supervisor.core.effects import (
     Moved,
     Signal,
 )
-from supervisor.core.events import Event, Exited, OperatorWish, SignalRequested
+from supervisor.core.events import Event, Exited, OperatorWish
 from supervisor.core.identity import InstanceId
 from supervisor.core.instance import RungKind
 from supervisor.core.phases import ON_THE_WAY_OUT, Phase
@@ -49,7 +49,7 @@ class KillIsLast(Checker):
                     self.drain_from[effect.instance, effect.generation] = world.now
                 case Moved(source=Phase.RUNNING, target=Phase.STOPPING, rung="stage-1"):
                     self._drain_was_skipped(world, effect)
-                case Signal() if not isinstance(event, SignalRequested):
+                case Signal() if effect not in world.witness.by_wish:
                     self._signal(world, event, effect)
                 case Kill():
                     self._kill(world, event, effect)

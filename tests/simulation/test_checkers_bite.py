@@ -10,9 +10,10 @@ import pytest
 
 from tests.simulation import checkers
 from tests.simulation import planted_bugs as bugs
+from tests.simulation import planted_errand_bugs as errand_bugs
 from tests.simulation.world import Broken, World
 
-SEEDS = 60
+SEEDS = 150
 
 BITES: list[tuple[Callable[[bugs.Patch], None], set[type[checkers.Checker]]]] = [
     (bugs.no_generation_check, {checkers.NothingIsLeft, checkers.OneProcess, checkers.TrueReadiness}),
@@ -49,6 +50,10 @@ BITES: list[tuple[Callable[[bugs.Patch], None], set[type[checkers.Checker]]]] = 
     (bugs.stuck_for_ever, {checkers.TrueReadiness}),
     (bugs.counts_drift, {checkers.Bookkeeping}),
     (bugs.deadline_is_lost, {checkers.Bookkeeping}),
+    (errand_bugs.goals_come_late, {checkers.Obedience}),
+    (errand_bugs.taken_back_too_late, {checkers.Obedience}),
+    (errand_bugs.one_is_passed_over, {checkers.GoalsAreReached}),
+    (errand_bugs.halt_does_not_wait, {checkers.GoalsAreReached}),
     (bugs.operations_never_end, {checkers.GoalsAreReached}),
     (bugs.backoff_never_ends, {checkers.GoalsAreReached}),
     (bugs.kernel_loses_the_end, {checkers.GoalsAreReached}),
@@ -82,6 +87,9 @@ def test_every_checker_bites() -> None:
 def test_every_bug_is_planted() -> None:
     """A bug that was written down is in the list above."""
     written = {
-        value for name, value in vars(bugs).items() if getattr(value, "__module__", "") == bugs.__name__
+        value
+        for module in (bugs, errand_bugs)
+        for value in vars(module).values()
+        if getattr(value, "__module__", "") == module.__name__
     }
     assert {plant for plant, _ in BITES} == written

@@ -18,6 +18,7 @@ from supervisor.core.effects import (
     ReadyChanged,
     Refused,
     Release,
+    Signal,
     Spawn,
 )
 from supervisor.core.events import (
@@ -75,6 +76,8 @@ class Witness:
     opened_in_step: set[str] = field(default_factory=set)
     dependents: dict[str, list[str]] = field(default_factory=dict)
     pool_goals: dict[str, Goal] = field(default_factory=dict)
+    asked: list[tuple[InstanceId, int, str]] = field(default_factory=list)
+    by_wish: list[Signal] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name, pool in self.plan.pools.items():
@@ -109,6 +112,7 @@ class Witness:
         self.opened_in_step = {name for name in self.plan.pools if self.gate_is_open(name, self.available)}
         if isinstance(event, OperatorWish) and not any(isinstance(effect, Refused) for effect in effects):
             self._wish(world, event, effects)
+        self.by_wish = [one for one in effects if isinstance(one, Signal) and self._is_asked(one)]
         for effect in effects:
             self.follow(effect, world.now)
         for name in self.plan.pools:
@@ -195,13 +199,23 @@ class Witness:
                 accepted = next(effect.operation for effect in effects if isinstance(effect, Accepted))
                 for pool in dict.fromkeys(key.pool for key in meant):
                     self.restarts.setdefault(pool, []).append((accepted, world.now))
-            case SignalRequested():
+            case SignalRequested(signal=name):
+                alive = [key for key in meant if self.slots[key].has_process]
+                self.asked += [(key, self.slots[key].generation, name) for key in alive]
                 return
         for key in meant:
             slot = self.slots[key]
             slot.pardoned = True
             slot.hurried |= urgency is not Urgency.NORMAL
             slot.killed_by_wish |= urgency is Urgency.KILL
+
+    def _is_asked(self, signal: Signal) -> bool:
+        """Whether an operator asked for this one: each wish sends it once to each that was there."""
+        name = (signal.instance, signal.generation, signal.signal)
+        asked = name in self.asked
+        if asked:
+            self.asked.remove(name)
+        return asked
 
     def _shut_down(self, world: "World", event: ShutdownRequested) -> None:
         seconds = event.deadline_seconds
@@ -238,7 +252,7 @@ class Witness:
 
     def _is_available(self, pool: str, before: bool) -> bool:
         wanted = [slot for slot in self.members(pool) if slot.goal is Goal.UP]
-        ready = sum(slot.ready for slot in self.members(pool))
+        ready = sum(slot.ready for slot in wanted)
         return ready > 0 if before else bool(wanted) and ready == len(wanted)
 
     def gate_is_open(self, pool: str, available: dict[str, bool]) -> bool:
