@@ -5,8 +5,16 @@ The comparison with other supervisors takes half an hour; alone it is `python -m
 
 import sys
 
-from tests.benchmarks import bench_core, bench_lines, bench_loop, bench_scrape, bench_wishes, compare
+from tests.benchmarks import (
+    bench_core,
+    bench_lines,
+    bench_loop,
+    bench_scrape,
+    bench_wishes,
+    compare,
+    control_plane,
+)
 
 if __name__ == "__main__":
-    parts = (bench_core, bench_wishes, bench_lines, bench_loop, bench_scrape, compare)
+    parts = (bench_core, bench_wishes, bench_lines, bench_loop, bench_scrape, compare, control_plane)
     sys.exit(max([part.main() for part in parts]))
