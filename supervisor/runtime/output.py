@@ -4,7 +4,7 @@ Decides who is read next and how much at a time, so that a flood delays nobody: 
 pipes nor the rest of the loop. Knows nothing about processes; whoever starts one is handed a
 descriptor. A worker never waits for a log target: what cannot be written is dropped and counted.
 
-Measured on 2 cores: one turn reads at most two blocks of 64 KiB, and every write(2) is of one block
+Measured on 2 cores: one turn reads at most four blocks of 64 KiB, and every write(2) is of one block
 at most. To a page cache that is some 30 microseconds; a device that throttles writers holds the
 loop for as long as one such call takes, so put logs on a disk that can follow, or set a rate limit.
 """
@@ -23,12 +23,14 @@ from supervisor.runtime.log_lines import Framing, RateLimit, Stamps, Tail, frami
 
 log = logging.getLogger(__name__)
 
-READS_PER_TURN = 2
-"""Pipes asked at a time. Measured with 100 flooding pipes: two full reads per turn of the loop keep a
-respawn at 0.6 ms (median), eight at 1.5 ms, and an unbounded pump at 11 ms."""
+READS_PER_TURN = 4
+"""Pipes asked at a time. Measured with 100 flooding pipes and 50 quiet workers killed one by one: two and
+four full reads per turn of the loop replace one in 3.5 ms (median), eight in 4.2 ms, and four capture
+15 % more than two, because fewer turns of the loop are made."""
 
-BYTES_PER_TURN = 64 * 1024
-"""A turn that has read this much is over; short reads are cheap, and up to `ROUNDS_PER_TURN` fit in one."""
+BYTES_PER_TURN = 128 * 1024
+"""A turn that has read this much is over; short reads are cheap, and up to `ROUNDS_PER_TURN` fit in one.
+Bytes that are framed line by line count as many times as their blocks are smaller than raw ones."""
 
 ROUNDS_PER_TURN = 8
 
@@ -206,7 +208,9 @@ class Output:
         for _ in range(ROUNDS_PER_TURN):
             ready = self._epoll.poll(0, READS_PER_TURN)
             for descriptor, _ in ready:
-                taken += self._serve(descriptor)
+                stream = self._by_descriptor.get(descriptor)
+                weight = 1 if stream is None else _READ_BYTES[LogFormat.RAW] // stream.read_bytes
+                taken += weight * self._serve(descriptor)
             if taken >= BYTES_PER_TURN or len(ready) < READS_PER_TURN:
                 return
 

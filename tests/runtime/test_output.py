@@ -148,14 +148,14 @@ async def test_floods_are_read_in_turn(output: Output) -> None:
 
 
 async def test_a_turn_is_bounded(output: Output) -> None:
-    """One turn of the loop reads two blocks, however many pipes are full, and lets everything else run."""
+    """One turn of the loop reads four blocks, however many pipes are full, and lets everything else run."""
     writers = [output.writer(InstanceId("flood", number), LogPolicy(None), 1) for number in range(9)]
     for writer in writers:
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 18)
         os.write(writer, b"x" * (1 << 18))
     for turn in range(1, 10):
         output._pump()
-        assert output.pool_counters()["flood"][0] == turn * 2 * 64 * 1024
+        assert output.pool_counters()["flood"][0] == turn * 4 * 64 * 1024
     for writer in writers:
         os.close(writer)
 
