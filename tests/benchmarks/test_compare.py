@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.benchmarks.plots import WIDE, picture
 from tests.benchmarks.report import Report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,3 +93,15 @@ def test_who_is_not_measured_is_named() -> None:
     one.failures.append("circus with 1000, round 0: 3 of 1000 within 60 s")
     assert "pm2: not measured, no npm" in one.tables()
     assert "circus with 1000" in one.tables()
+
+
+def test_a_picture_has_a_bar_for_each_median() -> None:
+    """It is well-formed, names every subject, and its bars grow with the logarithm of the value."""
+    root = ET.fromstring(
+        picture("stop", {"3": {"bound": {"0": 1.0, "1": 3.0, "2": 2.0}, "pitboss": {"0": 100.0}}})
+    )
+    svg = "{http://www.w3.org/2000/svg}"
+    said = [text.text for text in root.iter(f"{svg}text")]
+    assert {"bound, 3", "2.00", "pitboss, 3", "100"} <= set(said)
+    bound, ours = (float(bar.attrib["width"]) for bar in list(root.iter(f"{svg}rect"))[1:])
+    assert bound < ours == WIDE
