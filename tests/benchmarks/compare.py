@@ -37,7 +37,7 @@ from tests.benchmarks.report import Report
 from tests.benchmarks.subject import Subject
 
 SUBJECTS: tuple[type[Subject], ...] = (Bound, Pitboss, *PEERS)
-MEASURES = ("lives", "hung", "all", "logs", "flood", "family", "idle")
+MEASURES = ("lives", "hung", "all", "logs", "flood", "family", "limits", "idle")
 FLOODED = 150
 """A hundred that write without end, as worker.c decides, and fifty quiet ones that are killed."""
 KILLS_IN_A_FLOOD = 20
@@ -88,6 +88,12 @@ def everything(subject: Subject, instances: int) -> dict[str, float]:
     """Kill all workers at one moment."""
     with life(subject, instances) as one:
         return {"all killed to all replaced": replaced_together(one)}
+
+
+def limited(subject: Subject, instances: int) -> dict[str, float]:
+    """Start workers that each get a limit, which costs some supervisors a program in between."""
+    with life(subject, instances, nofile=1024) as one:
+        return {f"{measure}, with a limit": value for measure, value in start(one).items()}
 
 
 def flooded(subject: Subject, instances: int) -> dict[str, float]:
@@ -203,6 +209,9 @@ def main() -> int:
             for size in ((1,) if options.smoke else (1, 100))
         }
         rounds(report, rotating, floods, options.rounds)
+    if "limits" in options.measures:
+        able = [subject for subject in subjects if subject.limits]
+        rounds(report, able, {3 if options.smoke else 200: limited}, options.rounds)
     if "family" in options.measures:
         rounds(report, subjects, {1: family}, 1)
     if "flood" in options.measures:

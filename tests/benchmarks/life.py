@@ -67,6 +67,7 @@ def life(
     words: tuple[str, ...] = (),
     program: str = "worker",
     rotation: tuple[int, int] | None = None,
+    nofile: int | None = None,
     settle: float = SETTLE_SECONDS,
 ) -> Iterator[Life]:
     """Start it, wait for its workers, and leave nothing of it behind.
@@ -85,7 +86,7 @@ def life(
         words = tuple(word.format(directory=name) for word in words)
         command = (str(built(program, "-static")), str(records.path), *words)
         logs = Rotation(Path(kept), *rotation) if rotation else None
-        job = Job(directory, command, instances, grace, logs)
+        job = Job(directory, command, instances, grace, logs, nofile)
         supervisor = subject.configure(job)
         launched = time.monotonic()
         one = Life(subject, job, records, subject.start(job, supervisor), launched, settle)

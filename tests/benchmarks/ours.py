@@ -61,6 +61,8 @@ class Pitboss(Subject):
             "restart": {"backoff": {"initial": "0s", "max": "1s"}},
             "stop": {"stages": [{"signal": "SIGTERM", "target": "main", "grace": job.grace_seconds}]},
         }
+        if job.nofile:
+            pool["limits"] = {"nofile": job.nofile}
         if job.logs:
             pool["logs"] = {
                 "directory": str(job.logs.directory),

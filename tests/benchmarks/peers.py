@@ -20,6 +20,7 @@ class Supervisord(Subject):
     """One program with `numprocs`; its output goes to files, as by default."""
 
     name = "supervisord"
+    limits = False
     _bin = CACHE / "supervisord" / "bin"
 
     def missing(self) -> str | None:
@@ -97,6 +98,8 @@ class Circus(Subject):
                 "max_retry = -1",
                 f"graceful_timeout = {job.grace_seconds}",
             ]
+            if job.nofile:
+                lines += [f"rlimit_nofile = {job.nofile}"]
             if job.logs:
                 lines += self._stream("stdout", index, job.logs) + self._stream("stderr", index, job.logs)
         path = job.directory / "circus.ini"
@@ -113,14 +116,15 @@ class Circus(Subject):
         ]
 
 
-def _services(job: Job, logger: Callable[[Path, Rotation], str]) -> list[Path]:
+def _services(job: Job, logger: Callable[[Path, Rotation], str], limiter: str) -> list[Path]:
     """A directory for each instance, with the scripts that their manuals show."""
+    prefix = f"{limiter} -o {job.nofile} " if job.nofile else ""
     parent = job.directory / "services"
     parent.mkdir()
     found = []
     for index in range(job.instances):
         service = parent / f"pool-{index:04d}"
-        _script(service, shlex.join(job.command))
+        _script(service, prefix + shlex.join(job.command))
         if job.logs:
             kept = job.logs.directory / service.name
             kept.mkdir()
@@ -152,7 +156,7 @@ class S6(Subject):
         return _debian_version("s6")
 
     def configure(self, job: Job) -> list[str]:
-        for service in _services(job, self._logger):
+        for service in _services(job, self._logger, "s6-softlimit"):
             # In milliseconds; without this file SIGKILL never comes.
             (service / "timeout-kill").write_text(f"{job.grace_seconds * 1000}\n")
         # By default it takes no more than 500.
@@ -177,7 +181,7 @@ class Runit(Subject):
         return _debian_version("runit")
 
     def configure(self, job: Job) -> list[str]:
-        _services(job, self._logger)
+        _services(job, self._logger, "chpst")
         return ["runsvdir", "-P", str(job.directory / "services")]
 
     @staticmethod
@@ -203,6 +207,7 @@ class Pm2(Subject):
     """
 
     name = "pm2"
+    limits = False
     least = 1
     rotates = False
     most = 200

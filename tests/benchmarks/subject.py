@@ -33,6 +33,8 @@ class Job:
     grace_seconds: int = 10
     logs: Rotation | None = None
     """None: the output goes where it goes by default."""
+    nofile: int | None = None
+    """The limit of descriptors that a worker gets; the bound sets none, one system call would be all."""
 
 
 class Subject:
@@ -47,6 +49,8 @@ class Subject:
     """How long after a replacement the next worker is killed."""
     rotates = True
     """Whether it, or what belongs to it, captures output into files that it rotates."""
+    limits = True
+    """Whether it can give a worker a limit of descriptors."""
     remark = ""
 
     def takes(self, instances: int) -> bool:

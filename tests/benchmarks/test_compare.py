@@ -14,6 +14,7 @@ from tests.benchmarks.plots import WIDE, picture
 from tests.benchmarks.report import Report
 
 ROOT = Path(__file__).resolve().parents[2]
+LIMITS = {"start, with a limit", "start, first to last, with a limit"}
 LIVES = {"start", "start, first to last", "kill to replacement", "stop", "stop, workers"}
 CAPTURE = {"captured", "CPU of capture", "lines lost", "lines torn"}
 FLOOD = {"kill to replacement, flood", "kill to replacement, flood, slowest"}
@@ -42,7 +43,13 @@ def test_a_small_comparison_fills_every_table(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads(path.read_text())
     assert set(document["samples"]) == (
-        LIVES | RESTING | CAPTURE | FLOOD | FAMILY | {"past the grace window", "all killed to all replaced"}
+        LIVES
+        | RESTING
+        | CAPTURE
+        | FLOOD
+        | FAMILY
+        | LIMITS
+        | {"past the grace window", "all killed to all replaced"}
     )
     for measure, sizes in document["samples"].items():
         for size, subjects in sizes.items():
