@@ -144,7 +144,7 @@ def _after_exit(scene: Scene, instance: Instance, record: ExitRecord, was_ready_
     scene.emit(BackedOff(instance.id, seconds, failures))
     deadline = scene.now + seconds
     cause = Cause.SPAWN_FAILED if record.exit_class is ExitClass.SPAWN_ERROR else Cause.EXIT
-    return enter(
+    instance = enter(
         scene,
         instance,
         Phase.BACKOFF,
@@ -153,3 +153,5 @@ def _after_exit(scene: Scene, instance: Instance, record: ExitRecord, was_ready_
         deadline=deadline,
         waiting_for="its next attempt",
     )
+    # No wait was asked for: the next attempt belongs to this very step.
+    return instance if seconds > 0 else enter(scene, instance, Phase.PENDING, Cause.RETRY, waiting_for="")

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast, get_args
 
 from supervisor.core.effects import Act, Effect, Report
 from supervisor.core.events import Event, Tick
@@ -30,6 +30,9 @@ LATE_SECONDS = 1.0
 HEARING_SECONDS = 0.25
 """What arrived meanwhile is then heard for so long before any deadline is called missed. Some of it, the
 answers of checks, takes several turns of the loop."""
+
+_ACTS, _REPORTS = frozenset(get_args(Act)), frozenset(get_args(Report))
+# Asked for each effect: isinstance of a union looks at one class after the other.
 
 Performers = Mapping[type, Callable[..., None]]
 """One callable for each class of `Act`, called with the act."""
@@ -161,11 +164,11 @@ class Engine:
             if self._strict:
                 raise
             return
-        self._effects.extend(effect for effect in effects if isinstance(effect, Act))
+        self._effects.extend(cast("list[Act]", [effect for effect in effects if type(effect) in _ACTS]))
         self._untold = _Step(effects, now, answer, self.host.revision != revision)
 
     def _tell(self, done: _Step) -> None:
-        reports = [effect for effect in done.effects if isinstance(effect, Report)]
+        reports = cast("list[Report]", [effect for effect in done.effects if type(effect) in _REPORTS])
         if reports:
             self._observe(reports, done.now)
         if done.answer is not None and not done.answer.done():
