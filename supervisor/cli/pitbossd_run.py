@@ -7,7 +7,6 @@ can fail is tried before the first worker starts, so that a daemon that cannot r
 import asyncio
 import faulthandler
 import fcntl
-import gc
 import logging
 import os
 import signal
@@ -15,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from supervisor import __version__
+from supervisor.cli import pitbossd_collector
 from supervisor.control.identifiers import new_operation_id, new_request_id
 from supervisor.control.server import ControlError, ControlServer
 from supervisor.core.effects import Check, Effect, Forget, Halt, Kill, Release, ReleaseBarrier, Signal, Spawn
@@ -75,10 +75,7 @@ def run_daemon(manifest: Manifest, log_format: str, log_level: str) -> int:
     try:
         sockets.open(_listen_sockets(manifest))
         journal = Journal.open(manifest.state_directory / "journal.db")
-        # What is there now stays: a full collection walks 70 000 objects and holds the loop for 30 ms
-        # (500 pools), and after this it looks only at what came since.
-        gc.collect()
-        gc.freeze()
+        pitbossd_collector.tame()
         return asyncio.run(Daemon(manifest, journal, sockets, lines).run())
     except SocketsError as error:
         raise CannotStartError(*error.reasons) from error

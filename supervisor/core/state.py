@@ -268,7 +268,7 @@ class Errand:
         return self.seen >= len(self.todo)
 
 
-MOST_AT_ONCE = 32
+MOST_AT_ONCE = 16
 """On so many instances one step acts of its own accord: about a millisecond's work on a small machine."""
 
 HeapKey = InstanceId | str

@@ -18,8 +18,9 @@ from supervisor.core.state import Host
 
 log = logging.getLogger(__name__)
 
-SLICE_SECONDS = 0.002
-"""How long the engine works before it lets the loop look at descriptors again."""
+SLICE_SECONDS = 0.001
+"""How long the engine works before it lets the loop look at descriptors again. What was begun is finished,
+which takes up to another millisecond: together no more than the loop may be held."""
 
 PUT_OFF_SECONDS = 1.0
 """How long a deadline rests whose decision raised, before it is tried again."""

@@ -287,7 +287,7 @@ def test_a_poisoned_errand_is_put_off_for_one(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ZeroDivisionError):
         core.step(book.host, Tick(1), 10.0)
     core.put_off(book.host, 11.0)
-    for _ in range(2):
+    for _ in range(40 // MOST_AT_ONCE + 1):
         core.step(book.host, Tick(), 10.0)
     phases = [one.phase for one in book.host.instances_of("web")]
     assert phases == [Phase.RUNNING, *[Phase.STOPPING] * 39]

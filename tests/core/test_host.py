@@ -173,7 +173,7 @@ def test_a_large_host_boots_in_slices() -> None:
     core.step(host, Tick(most=20), 0.0)
     assert host.with_process == 20
     assert core.next_deadline(host) == 0
-    core.step(host, Tick(), 0.0)
+    core.step(host, Tick(most=30), 0.0)
     assert host.with_process == 50
 
 
