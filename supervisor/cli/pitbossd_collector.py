@@ -8,9 +8,9 @@ it dies only after it survived a full collection: at most what clients were aski
 
 import gc
 
-THRESHOLDS = (2000, 10, 100)
-"""So many new containers until the youngest are looked at (700 by default), so many of these looks until
-the middle ones, and so many of those until everything (10). The first takes half a millisecond."""
+THRESHOLDS = (700, 5, 200)
+"""So many new containers until the youngest are looked at, so many of these looks (10 by default) until
+the middle ones, which takes a millisecond, and so many of those (10) until everything."""
 
 
 def tame() -> None:

@@ -140,7 +140,7 @@ class Tick:
     tick only shows that a step can be taken.
     """
 
-    most: int = 16
+    most: int = 8
 
 
 # ── wishes ───────────────────────────────────────────────────────────────────────────────────────

@@ -268,8 +268,8 @@ class Errand:
         return self.seen >= len(self.todo)
 
 
-MOST_AT_ONCE = 16
-"""On so many instances one step acts of its own accord: about a millisecond's work on a small machine."""
+MOST_AT_ONCE = 8
+"""On so many instances one step acts of its own accord: half a millisecond of work on a small machine."""
 
 HeapKey = InstanceId | str
 """Whom a deadline in the heap is about: an instance, `pool:NAME`, `operation:ID`, `errand:NUMBER`, or

@@ -18,7 +18,7 @@ from supervisor.core.state import Host
 
 log = logging.getLogger(__name__)
 
-SLICE_SECONDS = 0.001
+SLICE_SECONDS = 0.0007
 """How long the engine works before it lets the loop look at descriptors again. What was begun is finished,
 which takes up to another millisecond: together no more than the loop may be held."""
 
