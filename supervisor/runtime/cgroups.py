@@ -6,11 +6,15 @@ kernel says which group it killed from for want of memory; everywhere else it on
 and works without controllers. Kernel: Documentation/admin-guide/cgroup-v2.rst.
 """
 
+import asyncio
 import logging
 import os
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from supervisor.runtime.nofile import open_high
 from supervisor.runtime.procfs import read_cgroup
 from supervisor.runtime.sight import BlindError, sighted
 from supervisor.runtime.sight import read as _read
@@ -38,13 +42,6 @@ class Cgroup:
     def procs(self) -> str:
         """The file by which a process joins: "0" means the one that writes."""
         return f"{self.directory}/cgroup.procs"
-
-    def open_procs(self) -> int:
-        """A descriptor of `procs`, which the caller closes. A process whose pid is written to it is moved in.
-
-        That raises OSError if it is gone or may not be moved. Raises OSError, and BlindError.
-        """
-        return sighted(lambda: os.open(self.procs, _WRITE))
 
     def members(self) -> list[int]:
         """The processes in it and below it; zombies are not among them. Raises BlindError."""
@@ -94,37 +91,107 @@ class Cgroup:
         return True
 
 
-@dataclass(slots=True)
 class Cgroups:
-    """The part of the hierarchy that is ours: `directory`/pitboss-TOKEN, with a group for each generation."""
+    """The part of the hierarchy that is ours: `directory`/pitboss-TOKEN, with a group for each generation.
 
-    directory: str
-    path: str
-    reason: str = ""
-    controllers: tuple[str, ...] = ()
-    _lingering: list[Cgroup] = field(default_factory=list)
+    One lock of the kernel guards the whole hierarchy, and a write to `cgroup.procs` may hold it for an RCU
+    grace period: some ten milliseconds, unless another one was just made (cgroup_attach_lock,
+    percpu_down_write). So all that takes it happens on a thread, in the order in which it was asked for.
+    """
 
-    def create(self, name: str) -> Cgroup:
-        """Make the group of one generation. Raises OSError if the kernel refuses."""
+    def __init__(
+        self, directory: str, path: str, reason: str = "", controllers: tuple[str, ...] = ()
+    ) -> None:
+        self.directory = directory
+        self.path = path
+        self.reason = reason
+        self.controllers = controllers
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cgroups")
+        self._lingering: list[Cgroup] = []
+        self._asked = 0
+        self._done = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the lock may be held for a while."""
+        return self._asked != self._done
+
+    def group(self, name: str) -> Cgroup:
+        """The group of one generation, which is not made yet."""
         name = name.replace("/", "_")
-        group = Cgroup(f"{self.directory}/{name}", f"{self.path}/{name}")
-        try:
-            os.mkdir(group.directory)
-        except FileNotFoundError:
-            os.mkdir(self.directory)
-            _enable(self.directory, self.controllers)
-            os.mkdir(group.directory)
-        return group
+        return Cgroup(f"{self.directory}/{name}", f"{self.path}/{name}")
+
+    def move(self, group: Cgroup, pids: Collection[int], arrived: Callable[[OSError | None], None]) -> None:
+        """Make the group if need be, and move processes into it.
+
+        `arrived` is called in the running loop, with the reason if the first of them could not be moved.
+        """
+        loop = asyncio.get_running_loop()
+
+        def done(error: OSError | None) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(arrived, error)
+
+        self._ask(lambda: done(self._move(group, pids)))
 
     def remove(self, group: Cgroup) -> None:
         """Remove a group. One that is not empty yet is tried again with the next."""
-        self._lingering = [one for one in [*self._lingering, group] if not one.remove()]
+        self._ask(lambda: self._remove([*self._lingering, group]))
+
+    def settle(self) -> None:
+        """Wait until everything that was asked for is done."""
+        self._thread.submit(int).result()
 
     def close(self) -> None:
-        """Remove what is empty."""
-        self._lingering = [one for one in self._lingering if not one.remove()]
+        """Remove what is empty, and wait for that."""
+        self._ask(lambda: self._remove(self._lingering))
+        self._thread.shutdown()
         with suppress(OSError):
             os.rmdir(self.directory)
+
+    def _ask(self, work: Callable[[], None]) -> None:
+        self._asked += 1
+        self._thread.submit(self._work, work)
+
+    def _work(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        finally:
+            self._done += 1
+
+    def _move(self, group: Cgroup, pids: Collection[int]) -> OSError | None:
+        try:
+            self.make(group)
+            descriptor = open_high(group.procs, _WRITE)
+        except OSError as error:
+            return error
+        try:
+            outcomes = [_enter(descriptor, pid) for pid in pids]
+            return outcomes[0]
+        finally:
+            os.close(descriptor)
+
+    def make(self, group: Cgroup) -> None:
+        """Make a group that may be there already. Raises OSError if the kernel refuses."""
+        with suppress(FileExistsError):
+            try:
+                os.mkdir(group.directory)
+            except FileNotFoundError:
+                os.mkdir(self.directory)
+                _enable(self.directory, self.controllers)
+                os.mkdir(group.directory)
+
+    def _remove(self, groups: list[Cgroup]) -> None:
+        self._lingering = [one for one in groups if not one.remove()]
+
+
+def _enter(descriptor: int, pid: int) -> OSError | None:
+    """Move a process; why it could not be: it is gone, or may not be moved."""
+    try:
+        os.write(descriptor, str(pid).encode())
+    except OSError as error:
+        return error
+    return None
 
 
 @dataclass(frozen=True, slots=True)

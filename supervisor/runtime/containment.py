@@ -61,31 +61,32 @@ class Containment:
 
     def __init__(self, cgroups: Cgroups | None = None, *, family: int | None = None) -> None:
         self.family = new_family() if family is None else family
-        self._cgroups = cgroups
+        self.cgroups = cgroups
         self._serial = 0
         self._by_tag: dict[int, Tree] = {}
         self._by_marker: dict[str, Tree] = {}
         self._by_leader: dict[int, Tree] = {}
         self._by_cgroup: dict[str, Tree] = {}
-        self._warned = False
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether what is asked of a control group now may take some ten milliseconds."""
+        return self.cgroups is not None and self.cgroups.is_busy
 
     @property
     def description(self) -> str:
         """How trees are held together here, for people."""
-        if self._cgroups is None:
+        if self.cgroups is None:
             return "process groups, tags and adoption (no control groups)"
-        return f"control groups below {self._cgroups.directory} ({self._cgroups.reason})"
+        return f"control groups below {self.cgroups.directory} ({self.cgroups.reason})"
 
     def admit(self, instance: InstanceId, generation: int) -> Tree:
         """A tree for a generation that is about to be started."""
         self._serial += 1
         marker = f"{self.family:x}-{instance}-{generation}"
         tree = Tree(instance, generation, make_tag(self.family, self._serial), marker, None)
-        if self._cgroups is not None:
-            try:
-                tree.cgroup = self._cgroups.create(f"{instance.pool}.{instance.index}.{generation}")
-            except (OSError, BlindError) as error:
-                self._warn(f"cannot make a control group for {instance}", error)
+        if self.cgroups is not None:
+            tree.cgroup = self.cgroups.group(f"{instance.pool}.{instance.index}.{generation}")
         self._by_tag[tree.tag] = tree
         self._by_marker[marker] = tree
         if tree.cgroup is not None:
@@ -102,9 +103,9 @@ class Containment:
         self._by_tag.pop(tree.tag, None)
         self._by_marker.pop(tree.marker, None)
         self._by_leader.pop(tree.leader, None)
-        if tree.cgroup is not None and self._cgroups is not None:
+        if tree.cgroup is not None and self.cgroups is not None:
             self._by_cgroup.pop(tree.cgroup.path, None)
-            self._cgroups.remove(tree.cgroup)
+            self.cgroups.remove(tree.cgroup)
 
     def members(self, tree: Tree) -> dict[int, int]:
         """The living processes of a tree with their start times; they are known from now on.
@@ -175,8 +176,8 @@ class Containment:
 
     def close(self) -> None:
         """Remove the control groups that are empty."""
-        if self._cgroups is not None:
-            self._cgroups.close()
+        if self.cgroups is not None:
+            self.cgroups.close()
 
     @staticmethod
     def descendants(seeds: AbstractSet[int]) -> dict[int, int]:
@@ -210,11 +211,6 @@ class Containment:
     def _is_inside(group: Cgroup, pid: int) -> bool:
         path = read_cgroup(pid)
         return path is not None and (path == group.path or path.startswith(group.path + "/"))
-
-    def _warn(self, what: str, error: Exception) -> None:
-        if not self._warned:
-            self._warned = True
-            log.warning("%s: %s; its tree is held together without, here and from now on", what, error)
 
 
 def choose_containment(*, family: int | None = None) -> Containment:

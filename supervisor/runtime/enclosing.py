@@ -1,20 +1,14 @@
-"""Bring each new tree into its control group, off the loop, and find out whether anything stayed outside.
+"""Bring each new tree into its control group, and find out whether anything stayed outside.
 
-A write to `cgroup.procs` takes a lock against every fork of the machine, and the first one in a while
-waits an RCU grace period of the kernel for it: some ten milliseconds, where those that follow at once
-take a tenth of one (cgroup_attach_lock, percpu_down_write). So one thread writes, and the worker runs
-meanwhile. What it forks before it has arrived is moved after it. Which processes are of a tree is the
-business of `containment`; what an end means, that of `processes`.
+The worker runs while it is moved (see `cgroups`, which does it on a thread). What it forks before it has
+arrived is moved after it. Which processes are of a tree is the business of `containment`; what an end
+means, that of `processes`.
 """
 
-import asyncio
 import logging
-import os
 from collections.abc import Callable, Collection
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 
-from supervisor.runtime.cgroups import Cgroup
+from supervisor.runtime.cgroups import Cgroup, Cgroups
 from supervisor.runtime.containment import Containment, Tree
 from supervisor.runtime.procfs import last_pid
 from supervisor.runtime.sight import BlindError
@@ -30,48 +24,37 @@ class Enclosing:
     """Moves trees. `sweep` finds orphans, and raises BlindError; `on_arrival` is called in the loop.
 
     A tree is `moving` from `begin` until its arrival, and must not be reaped meanwhile: that keeps its pid
-    its own. Make it in the running loop.
+    its own.
     """
 
     def __init__(
         self, containment: Containment, sweep: Callable[[], None], on_arrival: Callable[[Tree], None]
     ) -> None:
         self._containment = containment
+        self._cgroups = containment.cgroups
         self._sweep = sweep
         self._on_arrival = on_arrival
-        self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mover")
         self._is_closed = False
         self._warned = False
 
     def begin(self, tree: Tree) -> None:
         """Move the leader of a tree, if it has a control group. Where that cannot be, it does without."""
-        if tree.cgroup is not None:
-            self._move(tree, tree.cgroup, [tree.leader], ROUNDS)
+        if tree.cgroup is not None and self._cgroups is not None:
+            tree.moving = True
+            self._move(self._cgroups, tree, tree.cgroup, [tree.leader], ROUNDS)
 
     def close(self) -> None:
-        """Move nobody any more, and wait for what is being written."""
+        """Move nobody any more, and wait for who is on the way."""
         self._is_closed = True
-        self._thread.shutdown(cancel_futures=True)
+        if self._cgroups is not None:
+            self._cgroups.settle()
 
-    def _move(self, tree: Tree, group: Cgroup, pids: Collection[int], rounds: int) -> None:
-        tree.moving = True
-        try:
-            # Here, where descriptors are kept back for looking; the thread only writes.
-            descriptor = group.open_procs()
-        except (OSError, BlindError) as error:
-            self._arrived(tree, group, rounds, error)
-            return
-        writing = self._thread.submit(_write, descriptor, pids)
-        writing.add_done_callback(lambda done: self._written(tree, group, rounds, done))
+    def _move(self, cgroups: Cgroups, tree: Tree, group: Cgroup, pids: Collection[int], rounds: int) -> None:
+        cgroups.move(group, pids, lambda error: self._arrived(cgroups, tree, group, rounds, error))
 
-    def _written(self, tree: Tree, group: Cgroup, rounds: int, done: "Future[OSError | None]") -> None:
-        # In the thread, or where `close` gave it up.
-        if not done.cancelled():
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self._arrived, tree, group, rounds, done.result())
-
-    def _arrived(self, tree: Tree, group: Cgroup, rounds: int, error: Exception | None) -> None:
+    def _arrived(
+        self, cgroups: Cgroups, tree: Tree, group: Cgroup, rounds: int, error: OSError | None
+    ) -> None:
         if self._is_closed:
             return
         is_first = rounds == ROUNDS
@@ -81,7 +64,7 @@ class Enclosing:
         if error is None or not is_first:
             outside = self._outside(tree, group, is_first=is_first)
             if outside and rounds:
-                self._move(tree, group, outside, rounds - 1)
+                self._move(cgroups, tree, group, outside, rounds - 1)
                 return
             tree.sealed = outside is not None and not outside
         tree.moving = False
@@ -104,23 +87,8 @@ class Enclosing:
         except BlindError:
             return None
 
-    def _warn(self, tree: Tree, error: Exception) -> None:
+    def _warn(self, tree: Tree, error: OSError) -> None:
         if not self._warned:
             self._warned = True
             text = "cannot move %s into its control group: %s; its tree is held together without"
             log.warning(text, tree.instance, error)
-
-
-def _write(descriptor: int, pids: Collection[int]) -> OSError | None:
-    """Move processes one by one; why the first of them could not be moved."""
-    errors: list[OSError | None] = []
-    try:
-        for pid in pids:
-            try:
-                os.write(descriptor, str(pid).encode())
-                errors.append(None)
-            except OSError as error:
-                errors.append(error)
-    finally:
-        os.close(descriptor)
-    return errors[0]

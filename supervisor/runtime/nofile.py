@@ -12,6 +12,7 @@ instant of the spawn, for what another thread opens in it.
 import fcntl
 import os
 import resource
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -48,6 +49,7 @@ class _Limit:
 
 
 _limit = _Limit()
+_low = threading.Lock()
 
 
 def raise_nofile(original: int | None = None) -> None:
@@ -97,18 +99,34 @@ def workers_limit(descriptor: int | None) -> Iterator[int | None]:
         yield descriptor
         return
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    _limit.give_up_reserve()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (original, hard))
-    low = descriptor
-    try:
-        if descriptor is not None and descriptor >= original:
-            low = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 0)
-        yield low
-    finally:
-        if low is not None and low != descriptor:
-            os.close(low)
-        _limit.hold_reserve()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+    with _low:
+        _limit.give_up_reserve()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (original, hard))
+        low = descriptor
+        try:
+            if descriptor is not None and descriptor >= original:
+                low = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 0)
+            yield low
+        finally:
+            if low is not None and low != descriptor:
+                os.close(low)
+            _limit.hold_reserve()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+
+
+def open_high(path: str, flags: int) -> int:
+    """Open a file on another thread: in the instant of a spawn it would take a descriptor of the reserve.
+
+    Raises OSError.
+    """
+    with _low:
+        descriptor = os.open(path, flags)
+        if _limit.original is None:
+            return descriptor
+        try:
+            return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _limit.original)
+        finally:
+            os.close(descriptor)
 
 
 def workers_limits() -> dict[str, tuple[int, int]]:

@@ -163,7 +163,7 @@ class Processes:
         if life is not None:
             life.killing = True
             life.pause_seconds = RESCAN_SECONDS
-            self._kill_round(life)
+            self._signals.kill_tree(life.tree, self._descendants.sweep_again)
             self._rescan_later(life)
 
     def forget(self, act: Forget) -> None:
@@ -370,7 +370,7 @@ class Processes:
             self._rescan_later(life)
 
     def _kill_round(self, life: _Life) -> None:
-        self._signals.kill_tree(life.tree, self._descendants.sweep_again)
+        self._signals.kill_tree(life.tree, self._descendants.sweep_again, again=True)
 
 
 def reap_or_release(child: Child) -> None:

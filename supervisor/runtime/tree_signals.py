@@ -39,12 +39,14 @@ class TreeSignals:
         """Send a signal to every living process of the tree, orphans that are found meanwhile included."""
         self._send_to_new_ones(tree, name, SIGNAL_ROUNDS, look_for_orphans)
 
-    def kill_tree(self, tree: Tree, look_for_orphans: Callable[[], None]) -> None:
-        """SIGKILL all there is. What is forked meanwhile is left for the next call.
+    def kill_tree(self, tree: Tree, look_for_orphans: Callable[[], None], *, again: bool = False) -> None:
+        """SIGKILL all there is. What is forked meanwhile is left for the next call, made with `again`.
 
         The tree's leader must not have been reaped. `look_for_orphans` is called before each look.
         """
-        if tree.cgroup is not None and tree.cgroup.kill() and tree.sealed and not tree.orphans:
+        # At first nobody waits for the control group: each process can be had without it.
+        waits = again or not self._containment.may_wait
+        if tree.cgroup is not None and waits and tree.cgroup.kill() and tree.sealed and not tree.orphans:
             # Everything is in there, and the kernel has dealt with forks that were under way.
             return
         with suppress(ProcessLookupError, PermissionError):

@@ -176,7 +176,8 @@ def test_a_reused_pid_is_not_a_member(sleeper: subprocess.Popen[bytes]) -> None:
 
 def test_a_control_group_holds_and_kills(cgroups: Cgroups) -> None:
     """What is in a group is listed, killed whole, and can be removed afterwards, nested groups too."""
-    group = cgroups.create("pool.0.1")
+    group = cgroups.group("pool.0.1")
+    cgroups.make(group)
     script = "read go; sleep 1000 & setsid sleep 1000 & wait"
     process = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE)
     assert process.stdin is not None
@@ -196,7 +197,7 @@ def test_a_control_group_holds_and_kills(cgroups: Cgroups) -> None:
     eventually(lambda: not group.is_populated())
     assert group.members() == []
     cgroups.remove(group)
-    cgroups.close()
+    cgroups.settle()
     assert not Path(group.directory).exists()
 
 
@@ -208,7 +209,8 @@ with open(place + "/cgroup.procs", "w") as file:
     file.write("0")
 found = cgroups.find_cgroups("token")
 again = cgroups.find_cgroups("again")
-group = found.create("pool/0.1")
+group = found.group("pool/0.1")
+found.make(group)
 print(json.dumps([found.directory, found.reason, list(found.controllers), again.directory,
                   cgroups.read_cgroup(os.getpid()), os.path.isdir(group.directory)]))
 group.remove(), found.close()
@@ -218,7 +220,9 @@ group.remove(), found.close()
 @pytest.mark.parametrize("controllers", ["", "memory-of-another-kind"])
 def test_in_a_delegated_group_the_daemon_moves_into_a_leaf(cgroups: Cgroups, controllers: str) -> None:
     """Only then may the groups beside it have controllers; one that is not there is done without."""
-    place = Path(cgroups.create("unit.service").directory)
+    unit = cgroups.group("unit.service")
+    cgroups.make(unit)
+    place = Path(unit.directory)
     try:
         os.setxattr(place, "user.delegate", b"1")
     except OSError:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from supervisor.core.events import Exited
 from supervisor.core.exits import ExitStatus
 from supervisor.core.identity import InstanceId
-from supervisor.runtime import enclosing
+from supervisor.runtime import cgroups as cgroups_module
 from supervisor.runtime.cgroups import Cgroups, find_cgroups
 from supervisor.runtime.containment import Containment, Tree
 from supervisor.runtime.enclosing import Enclosing
@@ -38,14 +38,14 @@ def cgroups() -> Iterator[Cgroups]:
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """While it is not set, whoever writes to `cgroup.procs` waits, as the kernel may let it."""
     opened = threading.Event()
-    write = enclosing._write
+    enter = cgroups_module._enter
 
-    def patient(descriptor: int, pids: Collection[int]) -> OSError | None:
+    def patient(descriptor: int, pid: int) -> OSError | None:
         assert threading.current_thread() is not threading.main_thread()
         assert opened.wait(60)
-        return write(descriptor, pids)
+        return enter(descriptor, pid)
 
-    monkeypatch.setattr(enclosing, "_write", patient)
+    monkeypatch.setattr(cgroups_module, "_enter", patient)
     yield opened
     opened.set()
 
@@ -86,19 +86,16 @@ class Mover:
         assert not tree.moving
 
 
-async def test_a_group_that_is_gone_fails_softly(cgroups: Cgroups) -> None:
-    """Questions to a removed group have quiet answers, and so has a tree whose group was taken away."""
-    mover = Mover(Containment(cgroups))
+async def test_a_group_that_cannot_be_fails_softly(caplog: pytest.LogCaptureFixture) -> None:
+    """Questions to a group that could not be made have quiet answers, and its tree does without."""
+    mover = Mover(Containment(Cgroups("/proc/none/below", "/below")))
     tree = mover.containment.admit(InstanceId("pool", 0), 1)
     assert tree.cgroup is not None
-    os.rmdir(tree.cgroup.directory)
     process = start("sleep", "1000")
     try:
-        mover.containment.begin(tree, process.pid)
-        mover.enclosing.begin(tree)
-        assert mover.arrived == [tree]
+        await mover.move(tree, process.pid)
+        assert "cannot move pool/0 into its control group" in caplog.text
         assert not tree.sealed
-        assert not tree.moving
         assert not mover.containment.is_surely_empty(tree)
         assert not tree.cgroup.is_populated()
         assert not tree.cgroup.kill()
@@ -109,6 +106,7 @@ async def test_a_group_that_is_gone_fails_softly(cgroups: Cgroups) -> None:
         process.wait()
     mover.containment.dismiss(tree)
     mover.enclosing.close()
+    mover.containment.close()
 
 
 async def test_early_children_are_moved_too(cgroups: Cgroups) -> None:
@@ -129,7 +127,6 @@ async def test_early_children_are_moved_too(cgroups: Cgroups) -> None:
         mover.containment.dismiss(tree)
         mover.enclosing.close()
     eventually(lambda: tree.cgroup is not None and tree.cgroup.remove())
-    mover.containment.close()
 
 
 async def test_one_that_died_on_the_way(cgroups: Cgroups, caplog: pytest.LogCaptureFixture) -> None:

@@ -250,10 +250,10 @@ async def test_a_kill_is_repeated_until_nothing_is_left(
     """If the first blow misses, another one follows without being asked for."""
     kill_tree, blows = TreeSignals.kill_tree, []
 
-    def miss_twice(self: TreeSignals, tree: Tree, look: Callable[[], None]) -> None:
-        blows.append(tree)
+    def miss_twice(self: TreeSignals, tree: Tree, look: Callable[[], None], *, again: bool = False) -> None:
+        blows.append(again)
         if len(blows) > 2:
-            kill_tree(self, tree, look)
+            kill_tree(self, tree, look, again=again)
 
     monkeypatch.setattr(TreeSignals, "kill_tree", miss_twice)
     stand.spawn(launch_of(*worker("stubborn.py")))
@@ -261,6 +261,7 @@ async def test_a_kill_is_repeated_until_nothing_is_left(
     stand.kill()
     await stand.until(Exited)
     assert len(blows) >= 3
+    assert blows[:3] == [False, True, True]
 
 
 async def test_a_pid_that_was_used_again_is_not_signalled(
