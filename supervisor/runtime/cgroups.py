@@ -7,6 +7,7 @@ and works without controllers. Kernel: Documentation/admin-guide/cgroup-v2.rst.
 """
 
 import asyncio
+import errno
 import logging
 import os
 from collections.abc import Callable, Collection
@@ -165,6 +166,8 @@ class Cgroups:
             descriptor = open_high(group.procs, _WRITE)
         except OSError as error:
             return error
+        except BlindError as error:
+            return OSError(errno.EMFILE, str(error))
         try:
             outcomes = [_enter(descriptor, pid) for pid in pids]
             return outcomes[0]

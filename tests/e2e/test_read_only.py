@@ -153,8 +153,12 @@ def test_what_was_wished_meanwhile_is_durable_after(disk: Disk, elsewhere: Path,
         count = goes_on(one, beat)
         eventually(lambda: newest(log) > count, 60, "lines arrive in the log again")
         assert metric(one, "pitboss_core_faults_total") == 0
+        left = [shown["pid"] for pool in one.status()["pools"] for shown in pool["instances"] if shown["pid"]]
         one.signal(signal.SIGKILL)
         one.wait_end()
+        for pid in left:
+            # Nobody else would end them.
+            os.kill(pid, signal.SIGKILL)
         one.start()
         goals = {shown["name"]: shown["goal"] for shown in one.status()["pools"]}
         assert goals == {"web": "up", "victim": "up", "jobs": "drained", "mail": "drained"}
