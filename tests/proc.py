@@ -5,6 +5,8 @@ test knows.
 """
 
 import os
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 
@@ -45,3 +47,18 @@ def is_alive(pid: int) -> bool:
 def stat_fields(pid: int) -> list[str]:
     """The fields of its stat from the third on, the state: the second is a name that may hold anything."""
     return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+
+
+def lowest_free(pid: int) -> int:
+    """The number that the next descriptor of a process would have."""
+    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    return next(number for number in count() if number not in used)
+
+
+def pidfd_of(holder: int, pid: int) -> int:
+    """The descriptor by which one process holds another, 0 if it has none."""
+    for path in Path(f"/proc/{holder}/fdinfo").iterdir():
+        with suppress(FileNotFoundError):
+            if f"\nPid:\t{pid}\n" in path.read_text():
+                return int(path.name)
+    return 0

@@ -27,11 +27,11 @@ def begin(turn: Turn, purpose: Leave | ComeBack | Deliver, ids: list[InstanceId]
 def look(turn: Turn, pool: str) -> None:
     """What instances of this pool wait for may have come."""
     name, known = f"look:{pool}", turn.host.errands.get(f"look:{pool}")
-    todo = (*turn.host.declared[pool], *turn.host.pools[pool].surge)
+    ids = (*turn.host.declared[pool], *turn.host.pools[pool].surge)
     if known is not None:
         # All are looked at anew, after those that wait already: else a gate that flaps would starve them.
-        todo = tuple(dict.fromkeys((*known.todo[known.seen :], *todo)))
-    _begin(turn, name, Errand(Look(), todo))
+        ids = tuple(dict.fromkeys((*known.ids[known.seen :], *ids)))
+    _begin(turn, name, Errand(Look(), ids))
 
 
 def look_at_all(turn: Turn) -> None:
@@ -40,9 +40,9 @@ def look_at_all(turn: Turn) -> None:
 
 
 def _begin(turn: Turn, name: str, errand: Errand) -> None:
-    if len(errand.todo) <= turn.spare and name not in turn.host.errands:
-        turn.spare -= len(errand.todo)
-        for key in errand.todo:
+    if len(errand.ids) <= turn.spare and name not in turn.host.errands:
+        turn.spare -= len(errand.ids)
+        for key in errand.ids:
             _tell(turn, errand, key)
     else:
         turn.put_errand(name, errand, turn.now)
@@ -51,7 +51,7 @@ def _begin(turn: Turn, name: str, errand: Errand) -> None:
 def carry_on(turn: Turn, name: str, most: int) -> int:
     """Go on with an errand for at most so many instances; how many it were."""
     errand = turn.host.errands[name]
-    following = errand.todo[errand.seen : errand.seen + most]
+    following = errand.ids[errand.seen : errand.seen + most]
     for key in following:
         _tell(turn, errand, key)
     turn.put_errand(name, replace(errand, seen=errand.seen + len(following)), turn.now)
@@ -61,7 +61,7 @@ def carry_on(turn: Turn, name: str, most: int) -> int:
 def set_aside(turn: Turn, name: str, moment: float, later: float) -> None:
     """Leave the next instance of an errand for later: a decision about it raised, and the others go on."""
     errand = turn.host.errands[name]
-    alone = (errand.todo[errand.seen],)
+    alone = (errand.ids[errand.seen],)
     turn.put_errand(f"errand:{turn.host.heap_order + 1}", Errand(errand.purpose, alone), later)
     turn.put_errand(name, replace(errand, seen=errand.seen + 1), moment)
 

@@ -254,18 +254,18 @@ class Deliver:
 class Errand:
     """What one step has begun for many instances and later ones carry out, a few at a time.
 
-    Goals are written at once. An errand tells the instances in `todo`, of which so many were `seen`; whoever
+    Goals are written at once. An errand tells the instances in `ids`, of which so many were `seen`; whoever
     is wanted elsewhere by the time it comes is left alone.
     """
 
     purpose: Look | Leave | ComeBack | Deliver
-    todo: tuple[InstanceId, ...]
+    ids: tuple[InstanceId, ...]
     seen: int = 0
 
     @property
     def is_over(self) -> bool:
         """Whether all have been seen."""
-        return self.seen >= len(self.todo)
+        return self.seen >= len(self.ids)
 
 
 MOST_AT_ONCE = 8

@@ -6,8 +6,9 @@ to, what else its tree holds and what happens when it ends is the business of `p
 Two ways lead to a child. Where nothing but a command, a directory, an environment and a umask is
 asked for, posix_spawn(3) executes the program: it lends the child our memory instead of copying it, and
 takes a tenth of a millisecond however many descriptors are open. An identity, a limit, a priority or an OOM
-adjustment is applied by `exec_helper` inside the child; sockets take the same way, because the worker must
-be told its own pid (LISTEN_PID). Its failures come back through a pipe: see `spawn_failure`.
+adjustment is applied by the exec helper (`become_worker`) inside the child; sockets take the same way,
+because the worker must be told its own pid (LISTEN_PID). Its failures come back through a pipe: see
+`spawn_failure`.
 """
 
 import errno
@@ -23,13 +24,13 @@ from pathlib import Path
 
 from supervisor.core.exits import SIGNAL_NUMBERS, ExitStatus
 from supervisor.core.launch import Launch
-from supervisor.runtime.exec_helper import EXECUTING
+from supervisor.runtime.become_worker import EXECUTING
 from supervisor.runtime.execution import execute, umasked
 from supervisor.runtime.nofile import workers_limit, workers_limits
 from supervisor.runtime.spawn_errors import SpawnError, describe
 from supervisor.runtime.tags import tagged
 
-EXEC_HELPER = str(Path(__file__).with_name("exec_helper.py"))
+EXEC_HELPER = str(Path(__file__).with_name("become_worker.py"))
 
 REPORT_BYTES = 4096
 """At most this much of a helper's report is read: by then it runs as the worker's user."""

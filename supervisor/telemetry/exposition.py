@@ -6,6 +6,7 @@ loop turn: the first scrape of a thousand pools is 60 000 lines. The formats are
 and OpenMetrics 1.0, which share their sample lines and differ in the headers and the end.
 """
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
@@ -63,7 +64,7 @@ def header(metric: Metric, *, openmetrics: bool) -> bytes:
     return f"# HELP {family} {text}\n# TYPE {family} {metric.kind}\n".encode()
 
 
-class _Cached(Generic[Value]):
+class _Cached(ABC, Generic[Value]):
     """The series of one metric: the value of each, and its text for as long as the value is the same."""
 
     def __init__(self, metric: Metric) -> None:
@@ -110,8 +111,9 @@ class _Cached(Generic[Value]):
 
     _lines_each = 1
 
+    @abstractmethod
     def _format(self, labels: Labels) -> bytes:
-        raise NotImplementedError
+        """The lines of one series."""
 
 
 class Family(_Cached[float]):

@@ -8,6 +8,7 @@ came, and leaves it on one line and without anything a terminal would obey.
 import logging
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from json.encoder import JSONEncoder
 from json.encoder import encode_basestring_ascii as _json_string
@@ -84,12 +85,12 @@ class _Clock:
         return f"{self._text}.{int((moment - second) * 1000):03d}"
 
 
-class LineForm(logging.Formatter):
+class LineForm(logging.Formatter, ABC):
     """How lines look: `format` for the plain sentence of a record, `line` for an event with its fields."""
 
+    @abstractmethod
     def line(self, moment: float, level: int, logger: str, event: str, fields: Fields) -> str:
         """The line of an event, at `moment` seconds since the epoch; fields without a value are left out."""
-        raise NotImplementedError
 
 
 class JsonForm(LineForm):

@@ -29,12 +29,12 @@ def descendants(root: int) -> set[int]:
         if entry.isdigit() and (known := _stat(int(entry))) is not None and known[1] not in "ZX":
             children.setdefault(known[0], []).append(int(entry))
     found: set[int] = set()
-    todo = [root]
-    while todo:
-        for child in children.get(todo.pop(), []):
+    parents = [root]
+    while parents:
+        for child in children.get(parents.pop(), []):
             if child not in found:
                 found.add(child)
-                todo.append(child)
+                parents.append(child)
     return found
 
 

@@ -7,6 +7,7 @@ copies of one program, restart without a delay, and give a worker the same grace
 import os
 import signal
 import subprocess
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class Job:
     """The limit of descriptors that a worker gets; the bound sets none, one system call would be all."""
 
 
-class Subject:
+class Subject(ABC):
     """A supervisor; each kind says what differs."""
 
     name = ""
@@ -57,17 +58,17 @@ class Subject:
         """Whether it is measured with so many."""
         return self.least <= instances <= self.most
 
+    @abstractmethod
     def missing(self) -> str | None:
         """Why it cannot be measured here; None if it can."""
-        raise NotImplementedError
 
+    @abstractmethod
     def version(self) -> str:
         """As it says itself."""
-        raise NotImplementedError
 
+    @abstractmethod
     def configure(self, job: Job) -> list[str]:
         """Write the configuration; the command that runs the supervisor in the foreground."""
-        raise NotImplementedError
 
     def environment(self) -> dict[str, str]:
         """What its environment has more than that of the others."""

@@ -93,6 +93,19 @@ class Process:
         return line.at if line else None
 
     @property
+    def counted_ready_at(self) -> float | None:
+        """When the daemon may count it as ready: by its word, or by its uptime where that is what counts.
+
+        A worker that the storm holds while it begins is up all the time, and says so later.
+        """
+        if self.shape.readiness != "uptime":
+            return self.ready_at
+        up_at = self.spawned_at + self.shape.boot_seconds
+        if self.gone_at is not None and self.gone_at < up_at:
+            return self.ready_at
+        return up_at if self.ready_at is None else min(up_at, self.ready_at)
+
+    @property
     def exit(self) -> Line | None:
         """Its own announcement of its end; none if it vanished."""
         return self.first("exit")

@@ -358,3 +358,18 @@ def test_what_was_asked_for_is_not_held_against_anybody(
     assert tale.found(checker)
     excuse(tale)
     assert tale.found(checker) == ""
+
+
+@pytest.mark.parametrize(("told_at", "says"), [(42.0, ""), (40.5, "was taken down while 1 others")])
+def test_who_is_held_while_it_begins_counts_by_its_uptime(told_at: float, says: str) -> None:
+    """Where uptime is readiness, the daemon goes on when a worker was up for long enough, and no sooner."""
+    tale = sound()
+    tale.wish("restart", 40, "plain")
+    tale.told("plain/0", 40.1)
+    tale.ends("plain/0", 40.2)
+    tale.begins("plain/0", 40.4, ready=False)
+    tale.says("plain/0", 45, "ready")
+    tale.told("plain/1", told_at)
+    tale.ends("plain/1", told_at + 0.1)
+    found = tale.found(wishes.rollouts_keep_capacity)
+    assert says in found if says else not found

@@ -16,7 +16,8 @@ def _away(story: Story, pool: str) -> list[tuple[float, float, Process]]:
             told = main.told()
             if not told or main.ready_at is None or main.ready_at > told[0].at:
                 continue
-            back = next((later.ready_at for later in mains[number + 1 :] if later.ready_at), story.ended_at)
+            later = (one.counted_ready_at for one in mains[number + 1 :])
+            back = next((moment for moment in later if moment is not None), story.ended_at)
             found.append((told[0].at, back, main))
     return sorted(found, key=lambda item: item[0])
 

@@ -95,6 +95,14 @@ def test_a_failure_waits_longer_each_time() -> None:
     assert book
 
 
+def test_without_a_wait_the_next_attempt_is_made_at_once() -> None:
+    """Where the first wait is 0 the replacement is spawned in the step of the exit, and counted as ever."""
+    book = web(RestartRules(backoff=Backoff(initial_seconds=0.0))) >> Exited(WEB, 1, BAD)
+    book << "web/0 running > backoff (exit)" << "web/0 backoff > pending (retry)" << "spawn web/0#2 (retry)"
+    assert book << "web/0 pending > starting (retry)"
+    assert book.instance("web/0").failures == 1
+
+
 def test_who_was_well_begins_anew() -> None:
     """Ready for reset_after: the next failure is the first again."""
     book = web(RestartRules(backoff=NO_JITTER)).at(500)

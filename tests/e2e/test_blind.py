@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
-from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 from tests.e2e.commands import FAST_BACKOFF, pool, worker
 from tests.e2e.daemon import Daemon
 from tests.e2e.scrape import metric
-from tests.proc import is_alive
+from tests.proc import is_alive, lowest_free, pidfd_of
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -32,21 +30,6 @@ def limit_of(one: Daemon, soft: int | None = None) -> int:
         what = f"--pid={one.pid}", f"--nofile={soft}:{hard}"
         subprocess.run(["setpriv", *who, "prlimit", *what], check=True)
     return now
-
-
-def lowest_free(one: Daemon) -> int:
-    """The number that the next descriptor of the daemon would have."""
-    used = {int(name) for name in os.listdir(f"/proc/{one.pid}/fd")}
-    return next(number for number in count() if number not in used)
-
-
-def handle_of(one: Daemon, pid: int) -> int:
-    """The daemon's descriptor that stands for a process, 0 if it has none."""
-    for path in Path(f"/proc/{one.pid}/fdinfo").iterdir():
-        with suppress(FileNotFoundError):
-            if f"\nPid:\t{pid}\n" in path.read_text():
-                return int(path.name)
-    return 0
 
 
 @WAYS
@@ -68,11 +51,11 @@ def test_what_a_worker_left_is_found_without_a_descriptor_to_spare(daemon: Make,
     one.wait_ready()
     # Another end makes the daemon look at its children, and find the one that came to it.
     os.kill(one.instance("other/0")["pid"], signal.SIGKILL)
-    eventually(lambda: handle_of(one, grandchild))
+    eventually(lambda: pidfd_of(one.pid, grandchild))
     one.wait_ready()
     main, limit = one.instance("forks/0")["pid"], limit_of(one)
     # Not even the handle of the one that dies is a descriptor for its successor.
-    limit_of(one, min(lowest_free(one), handle_of(one, main)))
+    limit_of(one, min(lowest_free(one.pid), pidfd_of(one.pid, main)))
     os.kill(main, signal.SIGKILL)
     eventually(lambda: metric(one, 'pitboss_exits_total{pool="forks",class="spawn-error"}') > 0, 60)
     assert not is_alive(grandchild), "nobody is started, not even in vain, while it lives"

@@ -1,6 +1,7 @@
 """Fixtures for tests with real processes."""
 
 import asyncio
+import os
 import shutil
 import subprocess
 import tempfile
@@ -9,11 +10,23 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.runtime.cgroups import Cgroups, find_cgroups
 from tests.proc import open_descriptors
 from tests.runtime.ears import Ear, Sender
 from tests.runtime.listeners import Listen, Listener, Prober, Story
 from tests.runtime.process_harness import Stand, containment_of
 from tests.waiting import async_eventually
+
+
+@pytest.fixture
+def cgroups() -> Iterator[Cgroups]:
+    """Control groups of this test alone."""
+    found = find_cgroups(f"test-{os.getpid()}")
+    if found is None:
+        pytest.skip("no control groups may be made here")
+    yield found
+    found.close()
+    assert not Path(found.directory).exists()
 
 
 @pytest.fixture(params=["cgroup", "tags"])

@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.core.events import Spawned, SpawnFailed
 from supervisor.core.launch import Identity, Launch
-from supervisor.runtime import children, exec_helper
+from supervisor.runtime import become_worker, children
 from supervisor.runtime.children import SpawnError, reap, spawn_failure, start_child
 from supervisor.runtime.spawn_errors import describe
 from tests.runtime.process_harness import NOBODY, PYTHON, Stand, launch_of
@@ -237,8 +237,8 @@ def test_a_step_without_effect_is_a_failure(monkeypatch: pytest.MonkeyPatch, lie
         answer = [7] if name == "setgroups" else (12345,) * 3
         monkeypatch.setattr(os, question, lambda answer=answer: answer)
     step = [""]
-    with pytest.raises(exec_helper.NoEffectError):
-        exec_helper.take_identity(12345, 12345, (7,), step)
+    with pytest.raises(become_worker.NoEffectError):
+        become_worker.take_identity(12345, 12345, (7,), step)
     assert step[0] == {"setresuid": "setuid", "setresgid": "setgid", "setgroups": "setgroups"}[lie]
 
 
@@ -250,8 +250,8 @@ def test_a_way_back_to_root_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(os, f"setres{kind}", lambda *_: None)
         monkeypatch.setattr(os, f"getres{kind}", lambda: (9, 9, 9))
     step = [""]
-    with pytest.raises(exec_helper.NoEffectError):
-        exec_helper.take_identity(9, 9, (), step)
+    with pytest.raises(become_worker.NoEffectError):
+        become_worker.take_identity(9, 9, (), step)
     assert step[0] == "giving up root"
 
 

@@ -74,6 +74,35 @@ def test_workers_see_the_original_limit() -> None:
     _run(PROGRAM)
 
 
+THREADED = """
+import os, resource, threading
+from supervisor.runtime.nofile import open_high, raise_nofile, workers_limit
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 4096))
+raise_nofile()
+held = [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) for _ in range(1000)]
+for hole in held[100:102]:
+    os.close(hole)
+opened = []
+with workers_limit(held[-1]) as low:
+    assert low < 256
+    other = threading.Thread(target=lambda: opened.append(open_high("/dev/null", os.O_RDONLY | os.O_CLOEXEC)))
+    other.start()
+    other.join(0.2)
+    assert not opened, "it would take one of the reserve"
+other.join(60)
+assert opened[0] >= 256
+for _ in range(20):
+    with workers_limit(held[-1]) as low:
+        assert low < 256
+print("good")
+"""
+
+
+def test_another_thread_takes_nothing_of_the_reserve() -> None:
+    """What it opens while a worker is spawned waits for that, and lies above the limit of workers."""
+    _run(THREADED)
+
+
 def test_a_successor_is_told_the_original_limit() -> None:
     """A process that begins with the raised limit gives its workers the one it is told."""
     _run(HANDED_ON)

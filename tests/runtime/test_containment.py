@@ -9,23 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.runtime.cgroups import Cgroups, find_cgroups
+from supervisor.runtime.cgroups import Cgroups
 from supervisor.runtime.containment import MARKER, Containment
 from supervisor.runtime.procfs import ancestors_of, children_of, read_stat, read_variable
 from supervisor.runtime.tags import family_of, make_tag, new_family, read_tag, tagged
 from tests.runtime.process_harness import ME, PYTHON
 from tests.waiting import eventually
-
-
-@pytest.fixture
-def cgroups() -> Iterator[Cgroups]:
-    """Control groups of this test alone."""
-    found = find_cgroups(f"test-{os.getpid()}")
-    if found is None:
-        pytest.skip("no control groups may be made here")
-    yield found
-    found.close()
-    assert not Path(found.directory).exists()
 
 
 @pytest.fixture

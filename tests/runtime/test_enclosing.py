@@ -14,24 +14,13 @@ from supervisor.core.events import Exited
 from supervisor.core.exits import ExitStatus
 from supervisor.core.identity import InstanceId
 from supervisor.runtime import cgroups as cgroups_module
-from supervisor.runtime.cgroups import Cgroups, find_cgroups
+from supervisor.runtime.cgroups import Cgroup, Cgroups
 from supervisor.runtime.containment import Containment, Tree
 from supervisor.runtime.enclosing import Enclosing
 from supervisor.runtime.procfs import children_of, read_stat
 from tests.proc import is_alive
 from tests.runtime.process_harness import Stand, containment_of, launch_of
 from tests.waiting import async_eventually, eventually
-
-
-@pytest.fixture
-def cgroups() -> Iterator[Cgroups]:
-    """Control groups of this test alone."""
-    found = find_cgroups(f"test-{os.getpid()}")
-    if found is None:
-        pytest.skip("no control groups may be made here")
-    yield found
-    found.close()
-    assert not Path(found.directory).exists()
 
 
 @pytest.fixture
@@ -212,6 +201,52 @@ async def test_the_end_of_the_daemon_waits_for_the_writer(stand: Stand, gate: th
     stand.processes._tree_arrived(tree)
     tree.moving = False
     stand.processes._tree_arrived(tree)
+
+
+async def test_nothing_that_takes_the_kernels_lock_happens_on_the_loop(
+    stand: Stand, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups are made, joined and removed by the thread: whoever else did would wait with it."""
+    gate.set()
+    done: list[str] = []
+
+    def elsewhere(name: str) -> Callable[[str], None]:
+        real: Callable[[str], None] = getattr(os, name)
+
+        def only(path: str) -> None:
+            assert threading.current_thread() is not threading.main_thread()
+            done.append(name)
+            real(path)
+
+        return only
+
+    # At the very end, when nothing is supervised, the group of the daemon itself goes without it.
+    with monkeypatch.context() as patch:
+        for name in ("mkdir", "rmdir"):
+            patch.setattr(f"supervisor.runtime.cgroups.os.{name}", elsewhere(name))
+        pid = stand.spawn(launch_of("sleep", "1000"))
+        (tree,) = stand.processes._by_tree
+        await async_eventually(lambda: not tree.moving)
+        os.kill(pid, signal.SIGKILL)
+        await stand.until(Exited)
+        await async_eventually(lambda: "rmdir" in done)
+    assert "mkdir" in done
+
+
+async def test_a_kill_does_not_wait_for_a_busy_thread(
+    stand: Stand, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the kernel's lock may be held the processes are killed one by one, not through the group."""
+    stand.spawn(launch_of("sleep", "1000"), OTHER)
+    pid = stand.spawn(launch_of("sleep", "1000"))
+    blows: list[Cgroup] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Cgroup, "kill", blows.append)
+        stand.kill()
+    assert not blows
+    await async_eventually(lambda: not is_alive(pid))
+    gate.set()
+    await stand.until(Exited)
 
 
 def _command(pid: int) -> bytes:

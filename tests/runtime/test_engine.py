@@ -92,6 +92,20 @@ async def test_a_thousand_starts_are_cut_into_slices_and_all_happen() -> None:
     assert len({count for count in seen_at if 0 < count < 1000}) > 3
 
 
+async def test_acts_come_before_reports_and_reports_before_the_answer() -> None:
+    """No worker waits for a log line, and who asked is answered when everybody has been told."""
+    rig = Rig()
+    rig.engine.post(Booted())
+    await async_eventually(lambda: rig.host.instances[A].ready)
+    told: list[tuple[int, bool]] = []
+    answer = asyncio.ensure_future(rig.engine.ask(StopRequested(Wish(Scope("a"), "one"))))
+    rig.acts.clear()
+    rig.engine._observers = [lambda *_: told.append((len(rig.acts), answer.done()))]
+    await answer
+    assert told == [(1, False)]
+    assert isinstance(rig.acts[0], Signal)
+
+
 async def test_ask_returns_the_effects_of_that_wish() -> None:
     """Who asks gets the answer to their own wish, also when the engine was busy."""
     rig = Rig()

@@ -1,7 +1,7 @@
 """Become the worker: take its identity and its limits, check each step, then exec it.
 
-Runs as a script in the child, `python -I -S exec_helper.py PLAN REPORT`, because `subprocess` gives up
-vfork as soon as it is asked for an identity. PLAN and REPORT are numbers of inherited descriptors:
+Runs as a script in the child, `python -I -S become_worker.py PLAN REPORT`, because posix_spawn(3) takes no
+identity, no limit and no priority. PLAN and REPORT are numbers of inherited descriptors:
 the plan is a marshalled dictionary in a memory file, so that nothing of it shows in `ps`; the report
 is a pipe on which a failure is written as "step NUL errno". A program is never run unless every
 step before it worked, and was seen to have worked.
