@@ -98,6 +98,8 @@ class Cgroups:
     One lock of the kernel guards the whole hierarchy, and a write to `cgroup.procs` may hold it for an RCU
     grace period: some ten milliseconds, unless another one was just made (cgroup_attach_lock,
     percpu_down_write). So all that takes it happens on a thread, in the order in which it was asked for.
+
+    Raises RuntimeError if there can be no thread: now, and not when a worker has been started already.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Cgroups:
         self._lingering: list[Cgroup] = []
         self._asked = 0
         self._done = 0
+        self.settle()
 
     @property
     def is_busy(self) -> bool:
@@ -251,7 +254,11 @@ def find_cgroups(token: str) -> Cgroups | None:
     enabled = _settle(place.directory, is_own=place.is_own) if place.is_delegated else ()
     name = f"pitboss-{token}"
     directory, path = os.path.join(place.directory, name), os.path.join(place.path, name)
-    return Cgroups(directory, path, place.reason, enabled)
+    try:
+        return Cgroups(directory, path, place.reason, enabled)
+    except RuntimeError as error:
+        log.warning("cannot use control groups: %s; process groups and tags are used", error)
+        return None
 
 
 def _settle(directory: str, *, is_own: bool) -> tuple[str, ...]:

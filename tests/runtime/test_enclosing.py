@@ -14,7 +14,7 @@ from supervisor.core.events import Exited
 from supervisor.core.exits import ExitStatus
 from supervisor.core.identity import InstanceId
 from supervisor.runtime import cgroups as cgroups_module
-from supervisor.runtime.cgroups import Cgroup, Cgroups
+from supervisor.runtime.cgroups import Cgroup, Cgroups, find_cgroups
 from supervisor.runtime.containment import Containment, Tree
 from supervisor.runtime.enclosing import Enclosing
 from supervisor.runtime.procfs import children_of, read_stat
@@ -96,6 +96,23 @@ async def test_a_group_that_cannot_be_fails_softly(caplog: pytest.LogCaptureFixt
     mover.containment.dismiss(tree)
     mover.enclosing.close()
     mover.containment.close()
+
+
+def test_without_a_thread_there_are_no_groups(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A machine that gives no thread is found out before the first worker starts."""
+    before = find_cgroups("before")
+    if before is None:
+        pytest.skip("no control groups may be made here")
+    before.close()
+
+    def none(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none)
+    assert find_cgroups("without") is None
+    assert "can't start new thread; process groups and tags are used" in caplog.text
 
 
 async def test_early_children_are_moved_too(cgroups: Cgroups) -> None:
