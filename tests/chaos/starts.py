@@ -160,9 +160,12 @@ def _ended_by_itself_at(story: Story, main: Process) -> float | None:
 
 
 def _was_eased(story: Story, instance: str, since: float, until: float) -> bool:
-    """Whether a wish may have taken back what failed before; a rollout takes its turns for 60 s."""
+    """Whether a wish may have taken back what failed before; a rollout takes its turns for 60 s.
+
+    The kernel says when a process was started in ticks, rounded down: that may be before the wish it obeyed.
+    """
     return any(
-        wish.at <= until and wish.until >= since - (60 if wish["verb"] == "restart" else 0)
+        wish.at <= until + TICK_SECONDS and wish.until >= since - (60 if wish["verb"] == "restart" else 0)
         for wish in story.wishes_for(instance)
         if wish["verb"] != "signal"
     )

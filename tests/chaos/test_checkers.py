@@ -373,3 +373,13 @@ def test_who_is_held_while_it_begins_counts_by_its_uptime(told_at: float, says: 
     tale.ends("plain/1", told_at + 0.1)
     found = tale.found(wishes.rollouts_keep_capacity)
     assert says in found if says else not found
+
+
+@pytest.mark.parametrize(("asked_at", "says"), [(20.105, ""), (20.2, "its backoff is 0.2 s")])
+def test_a_start_that_was_asked_for_waits_for_no_backoff(asked_at: float, says: str) -> None:
+    """Also where the kernel rounds the start down to before the wish; not where it was asked for later."""
+    tale = sound()
+    no_backoff(tale)
+    tale.wish("start", asked_at, "metronome", 0)
+    found = tale.found(starts.starts_are_spaced)
+    assert says in found if says else not found
