@@ -9,6 +9,10 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
+from tests.waiting import eventually
+
+LOOKS_AT_REST = 50
+
 
 def open_descriptors() -> set[int]:
     """The descriptors of this very process, without the one by which the list was read."""
@@ -53,6 +57,23 @@ def lowest_free(pid: int) -> int:
     """The number that the next descriptor of a process would have."""
     used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
     return next(number for number in count() if number not in used)
+
+
+def lowest_at_rest(pid: int) -> int:
+    """The lowest number that a process had free at any of many looks while it slept.
+
+    One look is not enough: a connection, a check or a file that is open at that moment hides a number that
+    is free again at the next.
+    """
+    found: list[int] = []
+
+    def seen_often() -> bool:
+        if stat_fields(pid)[0] == "S":
+            found.append(lowest_free(pid))
+        return len(found) >= LOOKS_AT_REST
+
+    eventually(seen_often, 60, f"process {pid} sleeps now and then")
+    return min(found)
 
 
 def pidfd_of(holder: int, pid: int) -> int:

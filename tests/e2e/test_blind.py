@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.commands import FAST_BACKOFF, pool, worker
 from tests.e2e.daemon import Daemon
 from tests.e2e.scrape import metric
-from tests.proc import is_alive, lowest_free, pidfd_of
+from tests.proc import is_alive, lowest_at_rest, pidfd_of
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -55,7 +55,7 @@ def test_what_a_worker_left_is_found_without_a_descriptor_to_spare(daemon: Make,
     one.wait_ready()
     main, limit = one.instance("forks/0")["pid"], limit_of(one)
     # Not even the handle of the one that dies is a descriptor for its successor.
-    limit_of(one, min(lowest_free(one.pid), pidfd_of(one.pid, main)))
+    limit_of(one, min(lowest_at_rest(one.pid), pidfd_of(one.pid, main)))
     os.kill(main, signal.SIGKILL)
     eventually(lambda: metric(one, 'pitboss_exits_total{pool="forks",class="spawn-error"}') > 0, 60)
     assert not is_alive(grandchild), "nobody is started, not even in vain, while it lives"

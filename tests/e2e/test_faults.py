@@ -20,7 +20,7 @@ from tests.e2e.daemon import Daemon
 from tests.e2e.neighbours import assert_unharmed, kill_and_wait, neighbours
 from tests.e2e.scrape import metric
 from tests.ports import free_port
-from tests.proc import descriptor_count, is_alive, lowest_free, pidfd_of
+from tests.proc import descriptor_count, is_alive, lowest_at_rest, pidfd_of
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -52,7 +52,7 @@ def test_out_of_descriptors(daemon: Make) -> None:
     victim = one.instance("victim/0")["pid"]
     # What is open stays open; the next number would be the lowest free one, and that is too high now. So is
     # that of the handle of who dies: a replacement needs no more than one.
-    lowest = min(lowest_free(one.pid), pidfd_of(one.pid, victim))
+    lowest = min(lowest_at_rest(one.pid), pidfd_of(one.pid, victim))
     resource.prlimit(one.pid, resource.RLIMIT_NOFILE, (lowest, limit[1]))
     os.kill(victim, signal.SIGKILL)
     asked = metric(one, "pitboss_checks_not_asked_total")
