@@ -6,17 +6,16 @@ kernel says which group it killed from for want of memory; everywhere else it on
 and works without controllers. Kernel: Documentation/admin-guide/cgroup-v2.rst.
 """
 
-import asyncio
 import errno
 import logging
 import os
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
 from supervisor.runtime.nofile import open_high
 from supervisor.runtime.procfs import read_cgroup
+from supervisor.runtime.sideline import Sideline
 from supervisor.runtime.sight import BlindError, sighted
 from supervisor.runtime.sight import read as _read
 
@@ -109,16 +108,15 @@ class Cgroups:
         self.path = path
         self.reason = reason
         self.controllers = controllers
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cgroups")
+        self._thread = Sideline("cgroups")
         self._lingering: list[Cgroup] = []
-        self._asked = 0
-        self._done = 0
-        self.settle()
+        self._moves_asked = 0
+        self._moves_done = 0
 
     @property
     def is_busy(self) -> bool:
-        """Whether the lock may be held for a while."""
-        return self._asked != self._done
+        """Whether the lock may be held for a while: by a move."""
+        return self._moves_asked != self._moves_done
 
     def group(self, name: str) -> Cgroup:
         """The group of one generation, which is not made yet."""
@@ -130,40 +128,31 @@ class Cgroups:
 
         `arrived` is called in the running loop, with the reason if the first of them could not be moved.
         """
-        loop = asyncio.get_running_loop()
-
-        def done(error: OSError | None) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(arrived, error)
-
-        self._ask(lambda: done(self._move(group, pids)))
+        self._moves_asked += 1
+        self._thread.ask(lambda: self._move(group, pids), arrived)
 
     def remove(self, group: Cgroup) -> None:
         """Remove a group. One that is not empty yet is tried again with the next."""
-        self._ask(lambda: self._remove([*self._lingering, group]))
+        self._thread.ask(lambda: self._remove([*self._lingering, group]))
 
     def settle(self) -> None:
         """Wait until everything that was asked for is done."""
-        self._thread.submit(int).result()
+        self._thread.settle()
 
     def close(self) -> None:
         """Remove what is empty, and wait for that."""
-        self._ask(lambda: self._remove(self._lingering))
-        self._thread.shutdown()
+        self._thread.ask(lambda: self._remove(self._lingering))
+        self._thread.close()
         with suppress(OSError):
             os.rmdir(self.directory)
 
-    def _ask(self, work: Callable[[], None]) -> None:
-        self._asked += 1
-        self._thread.submit(self._work, work)
-
-    def _work(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        finally:
-            self._done += 1
-
     def _move(self, group: Cgroup, pids: Collection[int]) -> OSError | None:
+        try:
+            return self._make_and_fill(group, pids)
+        finally:
+            self._moves_done += 1
+
+    def _make_and_fill(self, group: Cgroup, pids: Collection[int]) -> OSError | None:
         try:
             self.make(group)
             descriptor = open_high(group.procs, _WRITE)

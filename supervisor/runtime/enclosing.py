@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 
 from supervisor.runtime.cgroups import Cgroup, Cgroups
 from supervisor.runtime.containment import Containment, Tree
-from supervisor.runtime.procfs import last_pid
+from supervisor.runtime.procfs import has_children
 from supervisor.runtime.sight import BlindError
 
 log = logging.getLogger(__name__)
@@ -77,8 +77,7 @@ class Enclosing:
         looked at first: what leaves it afterwards is found among the orphans.
         """
         try:
-            # Where nobody on this machine forked since, nobody can be outside.
-            if is_first and last_pid() == tree.leader:
+            if is_first and self._is_alone(tree):
                 return ()
             found = set(self._containment.descendants({tree.leader, *tree.orphans}))
             self._sweep()
@@ -86,6 +85,17 @@ class Enclosing:
             return found.difference(group.members())
         except BlindError:
             return None
+
+    def _is_alone(self, tree: Tree) -> bool:
+        """Whether there is nobody else in the tree of a leader that was moved, but who was forked since.
+
+        Raises BlindError.
+        """
+        if tree.orphans or has_children(tree.leader):
+            return False
+        # Whom it forked before and lost by now has come to this process.
+        self._sweep()
+        return not tree.orphans
 
     def _warn(self, tree: Tree, error: OSError) -> None:
         if not self._warned:

@@ -19,7 +19,7 @@ from supervisor.runtime.containment import Containment, Tree
 from supervisor.runtime.enclosing import Enclosing
 from supervisor.runtime.procfs import children_of, read_stat
 from tests.proc import is_alive
-from tests.runtime.process_harness import Stand, containment_of, launch_of
+from tests.runtime.process_harness import PYTHON, Stand, containment_of, launch_of
 from tests.waiting import async_eventually, eventually
 
 
@@ -133,6 +133,45 @@ async def test_early_children_are_moved_too(cgroups: Cgroups) -> None:
         mover.containment.dismiss(tree)
         mover.enclosing.close()
     eventually(lambda: tree.cgroup is not None and tree.cgroup.remove())
+
+
+async def test_children_of_a_thread_are_moved_too(cgroups: Cgroups) -> None:
+    """The worker's other threads may have forked too."""
+    mover = Mover(Containment(cgroups))
+    tree = mover.containment.admit(InstanceId("pool", 0), 1)
+    program = "import subprocess, threading; call = lambda: subprocess.run(['sleep', '1000'])"
+    process = start(PYTHON, "-I", "-S", "-c", f"{program}; threading.Thread(target=call).start(); call()")
+    try:
+        eventually(lambda: len(children_of(process.pid)) == 2)
+        await mover.move(tree, process.pid)
+        assert tree.cgroup is not None
+        assert len(tree.cgroup.members()) == 3
+        assert tree.sealed
+        tree.cgroup.kill()
+    finally:
+        process.kill()
+        process.wait()
+        mover.containment.dismiss(tree)
+        mover.enclosing.close()
+    eventually(lambda: tree.cgroup is not None and tree.cgroup.remove())
+
+
+async def test_who_is_alone_is_seen_to_be(cgroups: Cgroups, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The group of a worker that has not forked is sealed without being read."""
+    monkeypatch.setattr(Cgroup, "members", lambda _: pytest.fail("it was read"))
+    sweeps: list[None] = []
+    mover = Mover(Containment(cgroups), lambda: sweeps.append(None))
+    tree = mover.containment.admit(InstanceId("pool", 0), 1)
+    process = start("sleep", "1000")
+    try:
+        await mover.move(tree, process.pid)
+        assert tree.sealed
+        assert len(sweeps) == 1
+    finally:
+        process.kill()
+        process.wait()
+        mover.containment.dismiss(tree)
+        mover.enclosing.close()
 
 
 async def test_one_that_died_on_the_way(cgroups: Cgroups, caplog: pytest.LogCaptureFixture) -> None:
