@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from supervisor.runtime.nofile import open_high
 from supervisor.runtime.procfs import read_cgroup
 from supervisor.runtime.sideline import Sideline
-from supervisor.runtime.sight import BlindError, sighted
+from supervisor.runtime.sight import BlindError, glance, sighted
 from supervisor.runtime.sight import read as _read
 
 log = logging.getLogger(__name__)
@@ -33,10 +33,14 @@ CONTROLLERS = ("memory",)
 
 @dataclass(frozen=True, slots=True)
 class Cgroup:
-    """The control group of one generation. `directory` is where it is mounted, `path` how /proc names it."""
+    """The control group of one generation. `directory` is where it is mounted, `path` how /proc names it.
+
+    `counts_memory` says that it may have a memory controller.
+    """
 
     directory: str
     path: str
+    counts_memory: bool = True
 
     @property
     def procs(self) -> str:
@@ -57,7 +61,7 @@ class Cgroup:
     def is_populated(self) -> bool:
         """Whether anything lives in it or below it. Raises BlindError."""
         try:
-            return b"populated 1" in _read(f"{self.directory}/cgroup.events")
+            return b"populated 1" in glance(f"{self.directory}/cgroup.events")
         except OSError:
             return False
 
@@ -71,8 +75,10 @@ class Cgroup:
 
     def out_of_memory_kills(self) -> int:
         """How many of its processes the kernel killed for want of memory; 0 without a memory controller."""
+        if not self.counts_memory:
+            return 0
         try:
-            lines = _read(f"{self.directory}/memory.events").splitlines()
+            lines = glance(f"{self.directory}/memory.events").splitlines()
         except (OSError, BlindError):
             return 0
         return sum(int(line.split()[1]) for line in lines if line.startswith(b"oom_kill "))
@@ -121,7 +127,7 @@ class Cgroups:
     def group(self, name: str) -> Cgroup:
         """The group of one generation, which is not made yet."""
         name = name.replace("/", "_")
-        return Cgroup(f"{self.directory}/{name}", f"{self.path}/{name}")
+        return Cgroup(f"{self.directory}/{name}", f"{self.path}/{name}", "memory" in self.controllers)
 
     def move(self, group: Cgroup, pids: Collection[int], arrived: Callable[[OSError | None], None]) -> None:
         """Make the group if need be, and move processes into it.

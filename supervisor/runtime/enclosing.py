@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 
 from supervisor.runtime.cgroups import Cgroup, Cgroups
 from supervisor.runtime.containment import Containment, Tree
-from supervisor.runtime.procfs import has_children
+from supervisor.runtime.procfs import has_children, last_pid
 from supervisor.runtime.sight import BlindError
 
 log = logging.getLogger(__name__)
@@ -91,6 +91,9 @@ class Enclosing:
 
         Raises BlindError.
         """
+        # Where nobody on this machine forked since, nobody can be there.
+        if last_pid() == tree.leader:
+            return True
         if tree.orphans or has_children(tree.leader):
             return False
         # Whom it forked before and lost by now has come to this process.

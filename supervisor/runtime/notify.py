@@ -112,10 +112,8 @@ class NotifySockets:
             self.remove(instance)
             listener = None
         if listener is None:
-            # Whoever tidies up may have taken the directory too.
-            prepare_directory(self._directory)
             path = socket_path(self._directory, instance)
-            listener = self._listen(_Listener(instance, bind(path), path, os.geteuid()))
+            listener = self._listen(_Listener(instance, self._bind(path), path, os.geteuid()))
         if owner != listener.uid:
             try:
                 os.chown(listener.path, owner, -1, follow_symlinks=False)
@@ -187,6 +185,14 @@ class NotifySockets:
             self.remove(instance)
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
+
+    def _bind(self, path: str) -> socket.socket:
+        try:
+            return bind(path)
+        except NotifySocketError:
+            # Whoever tidies up may have taken the directory too.
+            prepare_directory(self._directory)
+            return bind(path)
 
     def _listen(self, listener: _Listener) -> _Listener:
         descriptor = listener.socket.fileno()

@@ -5,12 +5,12 @@ from the kernel, and its descriptors are ours to close. Whose datagrams count is
 """
 
 import array
+import errno
 import os
 import re
 import socket
 import stat
 import struct
-from contextlib import suppress
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -118,9 +118,13 @@ def bind(path: str) -> socket.socket:
         endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         # Linux gives the path the mode of the unbound socket, so that it is never open to others.
         os.fchmod(endpoint.fileno(), 0o600)
-        with suppress(FileNotFoundError):
+        try:
+            endpoint.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
             os.unlink(path)
-        endpoint.bind(path)
+            endpoint.bind(path)
     except OSError as error:
         endpoint.close()
         raise NotifySocketError(f"cannot bind {path}: {reason_of(error)}") from error

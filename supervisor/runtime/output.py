@@ -184,8 +184,13 @@ class Output:
         return descriptor
 
     def _make(self, instance: InstanceId) -> _Stream:
-        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        os.close(writing)
+        ends = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            # Open for writing too, a pipe has no end that would wake the loop each time a worker ends.
+            reading = os.open(f"/proc/self/fd/{ends[0]}", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        finally:
+            for end in ends:
+                os.close(end)
         totals = self._pool_totals.setdefault(instance.pool, _Totals())
         stream = _Stream(instance, reading, totals)
         self._streams[instance] = stream
@@ -198,7 +203,6 @@ class Output:
             stream.watched = True
 
     def _unwatch(self, stream: _Stream) -> None:
-        # A pipe without a writer is always readable: left in the epoll it would turn the loop for nothing.
         if stream.watched:
             self._epoll.unregister(stream.descriptor)
             stream.watched = False
@@ -225,9 +229,6 @@ class Output:
             return 0
         except OSError as error:
             log.error("cannot read the output of %s: %s; it is captured no more", stream.instance, error)  # noqa: TRY400
-            self._unwatch(stream)
-            return 0
-        if not data:
             self._unwatch(stream)
             return 0
         try:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from supervisor.runtime.sight import read, sighted
+from supervisor.runtime.sight import glance, read, sighted
 
 ENVIRON_BYTES = 128 * 1024
 """At most this much of an environment is searched. The marker is put in front of it."""
@@ -38,7 +38,7 @@ class Stat:
 def read_stat(pid: int) -> Stat | None:
     """How a process stands, or None if there is none."""
     try:
-        text = read(f"/proc/{pid}/stat")
+        text = glance(f"/proc/{pid}/stat")
     except OSError:
         return None
     # The name in parentheses may hold anything, also a parenthesis.
@@ -82,7 +82,7 @@ def has_children(pid: int) -> bool:
         # Two links of a directory, and one for each thread (proc_task_getattr).
         if os.stat(f"/proc/{pid}/task").st_nlink != 3:
             return True
-        return bool(read(f"/proc/{pid}/task/{pid}/children", 1))
+        return bool(glance(f"/proc/{pid}/task/{pid}/children"))
     except OSError:
         return True
 
@@ -117,6 +117,11 @@ def read_variable(pid: int, name: str) -> str | None:
     if start < 0:
         return None
     return block[start + len(name) + 2 :].partition(b"\0")[0].decode("utf-8", "replace")
+
+
+def last_pid() -> int:
+    """The pid that was given out last in this pid namespace; the last field of /proc/loadavg."""
+    return int(glance("/proc/loadavg").split()[-1])
 
 
 def read_cgroup(pid: int) -> str | None:

@@ -58,6 +58,19 @@ def sighted(look: Callable[[], _T]) -> _T:
         hold()
 
 
+def glance(path: str) -> bytes:
+    """The contents of a file of the kernel that comes in one piece. Raises `BlindError`, and OSError."""
+    return sighted(lambda: _glance(path))
+
+
+def _glance(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, READ_BYTES)
+    finally:
+        os.close(descriptor)
+
+
 def read(path: str, most: int = -1) -> bytes:
     """The contents of a small file of the kernel, or its beginning. Raises `BlindError`, and OSError."""
     return sighted(lambda: _read(path, most))

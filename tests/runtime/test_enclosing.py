@@ -14,6 +14,7 @@ from supervisor.core.events import Exited
 from supervisor.core.exits import ExitStatus
 from supervisor.core.identity import InstanceId
 from supervisor.runtime import cgroups as cgroups_module
+from supervisor.runtime import enclosing as enclosing_module
 from supervisor.runtime.cgroups import Cgroup, Cgroups, find_cgroups
 from supervisor.runtime.containment import Containment, Tree
 from supervisor.runtime.enclosing import Enclosing
@@ -159,6 +160,7 @@ async def test_children_of_a_thread_are_moved_too(cgroups: Cgroups) -> None:
 async def test_who_is_alone_is_seen_to_be(cgroups: Cgroups, monkeypatch: pytest.MonkeyPatch) -> None:
     """The group of a worker that has not forked is sealed without being read."""
     monkeypatch.setattr(Cgroup, "members", lambda _: pytest.fail("it was read"))
+    monkeypatch.setattr(enclosing_module, "last_pid", lambda: 0)
     sweeps: list[None] = []
     mover = Mover(Containment(cgroups), lambda: sweeps.append(None))
     tree = mover.containment.admit(InstanceId("pool", 0), 1)

@@ -8,7 +8,7 @@ import pytest
 
 from supervisor.runtime import sight
 from supervisor.runtime.cgroups import Cgroup
-from supervisor.runtime.procfs import children_of, has_children, read_stat, read_variable
+from supervisor.runtime.procfs import children_of, has_children, last_pid, read_stat, read_variable
 from supervisor.runtime.sight import SPARES, BlindError, hold, read, sighted
 from supervisor.runtime.tags import read_tag
 from tests.proc import descriptor_count
@@ -37,7 +37,7 @@ def no_room(held: None) -> Iterator[None]:
 
 
 def test_what_is_kept_back_is_enough_to_look(no_room: None) -> None:
-    """Stat, children, environment and tag are read, and the spares are back afterwards."""
+    """Stat, children, environment, tag and the last pid are read, and the spares are back afterwards."""
     own = os.getpid()
     stat = read_stat(own)
     assert stat is not None and stat.parent == os.getppid()
@@ -45,6 +45,7 @@ def test_what_is_kept_back_is_enough_to_look(no_room: None) -> None:
     assert read_variable(own, "PATH") == os.environ["PATH"]
     assert read_tag(own) is None
     assert has_children(os.getppid())
+    assert last_pid() > 0
     assert len(sight._held) == SPARES
 
 
