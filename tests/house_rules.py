@@ -251,12 +251,6 @@ def no_test_sleeps(source: Source) -> Iterator[str]:
             yield f"line {call.lineno}: {name}(): use eventually() of tests/waiting.py"
 
 
-FORKS = {
-    "supervisor/cli/pitbossd_read.py": "forks once, before there is anything to copy or a reaper to race"
-}
-"""Files that may call os.fork, with the reason why it is cheap and safe there."""
-
-
 def processes_are_started_cheaply(source: Source) -> Iterator[str]:
     """Starting a worker never copies the daemon's page tables and never races with its reaper.
 
@@ -272,8 +266,8 @@ def processes_are_started_cheaply(source: Source) -> Iterator[str]:
         slow = keywords & {"user", "group", "extra_groups", "preexec_fn"}
         if last in {"Popen", "run", "call", "check_call", "check_output"} and slow:
             yield f"line {call.lineno}: {name}({', '.join(sorted(map(str, slow)))}=…) makes subprocess fork"
-        forks = name == "os.fork" and source.path not in FORKS
-        if forks or last.startswith("create_subprocess") or name in {"os.system", "os.popen", "os.forkpty"}:
+        behind = {"os.fork", "os.system", "os.popen", "os.forkpty"}
+        if name in behind or last.startswith("create_subprocess"):
             yield f"line {call.lineno}: {name}() starts a process behind the reaper's back"
 
 

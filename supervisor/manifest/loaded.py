@@ -1,7 +1,7 @@
 """What a daemon holds of its manifest, once that was read.
 
 It renders launches and decides nothing. Neither this module nor what it imports knows the model, YAML
-or where anything was written: the manifest is read in a child and comes out of a pickle.
+or where anything was written: the manifest was read before the daemon began, and comes out of a pickle.
 """
 
 from collections.abc import Mapping

@@ -9,7 +9,7 @@ from collections import namedtuple
 import pytest
 from click.testing import CliRunner
 
-from supervisor.cli.pitbossd import main
+from supervisor.cli.pitbossd_commands import commands
 from supervisor.runtime import doctor
 from supervisor.runtime.doctor import Finding, Verdict, examine
 from tests.e2e.daemon import public_python
@@ -26,9 +26,9 @@ def finding(topic: str) -> Finding:
 
 def test_this_machine_is_examined() -> None:
     """The tests run here, so pitbossd does; every absence says what follows from it."""
-    result = CliRunner().invoke(main, ["doctor"])
+    result = CliRunner().invoke(commands, ["doctor"])
     assert result.exit_code == 0, result.output
-    found = json.loads(CliRunner().invoke(main, ["doctor", "--json"]).output)
+    found = json.loads(CliRunner().invoke(commands, ["doctor", "--json"]).output)
     assert [one["topic"] for one in found if one["topic"] in TOPICS] == TOPICS
     for one in found:
         assert one["topic"] in result.output and one["fact"] in result.output
@@ -91,7 +91,7 @@ def test_what_is_too_old_or_missing_is_bad(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(os, "pidfd_open", missing)
     assert finding("pidfd").verdict is Verdict.BAD
-    assert CliRunner().invoke(main, ["doctor"]).exit_code == 1
+    assert CliRunner().invoke(commands, ["doctor"]).exit_code == 1
 
 
 def test_where_no_group_may_be_made_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

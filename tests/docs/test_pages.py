@@ -88,10 +88,10 @@ def make_targets() -> frozenset[str]:
 
 def groups() -> dict[str, click.Group]:
     """The command line of both programs."""
-    from supervisor.cli import pitbossctl, pitbossd
+    from supervisor.cli import pitbossctl, pitbossd_commands
 
     found = {}
-    for name, module in (("pitbossd", pitbossd), ("pitbossctl", pitbossctl)):
+    for name, module in (("pitbossd", pitbossd_commands), ("pitbossctl", pitbossctl)):
         (found[name],) = {
             id(one): one for one in vars(module).values() if isinstance(one, click.Group)
         }.values()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cli.pitbossd import DEFAULT_MANIFEST
+from supervisor.cli.pitbossd_commands import DEFAULT_MANIFEST
 from tests.e2e.commands import pool, script, worker
 from tests.e2e.daemon import BIN, Daemon, public_python
 from tests.ports import free_port

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from supervisor.cli.pitbossd import main
+from supervisor.cli.pitbossd_commands import commands
 from supervisor.core.identity import InstanceId
 from supervisor.manifest.load import Manifest, ManifestError, load
 from supervisor.manifest.machine import Machine
@@ -193,7 +193,7 @@ def test_check_says_what_load_says(tmp_path: Path, document: Any) -> None:
     """`pitbossd check --json` is valid JSON with the same verdict, and says which by its exit code."""
     path = tmp_path / "m.yaml"
     path.write_text(json.dumps(document), encoding="utf-8")
-    result = CliRunner().invoke(main, ["check", "--json", str(path)])
+    result = CliRunner().invoke(commands, ["check", "--json", str(path)])
     said = json.loads(result.stdout)
     problems, loaded = [], None
     try:

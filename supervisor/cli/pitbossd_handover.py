@@ -1,0 +1,78 @@
+"""Hands a checked manifest over to the same process with nothing else in its memory.
+
+Decides how the program that reads becomes the daemon: by execve(2), with the result in a memfd. It stays
+the same process, but what reading needed is gone: YAML, pydantic, our model and the command line are
+15 MiB that a daemon would never look at again. See docs/decisions/0021-becoming-the-daemon.md.
+"""
+
+import os
+import pickle
+import signal
+import sys
+from dataclasses import dataclass
+from typing import NoReturn
+
+from supervisor.manifest.loaded import Manifest
+
+OPTION = "pitbossd"
+"""The `-X` option of the interpreter that names the memfd. Python leaves unknown ones to the program. It is
+neither among the arguments of the operator nor in an environment that somebody could inherit."""
+
+
+class CannotHandOverError(Exception):
+    """There will be no daemon; the text is a whole line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What the daemon gets: the manifest, and how to write its log."""
+
+    manifest: Manifest
+    log_format: str
+    log_level: str
+
+
+def handed_over() -> int | None:
+    """The descriptor that was handed over, or None where the program begins."""
+    number = str(sys._xoptions.get(OPTION, ""))  # noqa: SLF001  # documented: sys._xoptions
+    return int(number) if number.isascii() and number.isdigit() else None
+
+
+def become_daemon(what: Handover) -> NoReturn:
+    """Begin anew with the same command line and environment, and `what` in a memfd.
+
+    SIGINT is blocked until the daemon lets it through: an interpreter that is coming up would die of it with
+    a traceback.
+
+    Raises:
+        CannotHandOverError: The program that runs is this one still.
+    """
+    command = [sys.executable, "-X", "", *sys.orig_argv[1:]]
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with open(os.memfd_create("pitbossd-manifest"), "w+b") as file:
+            pickle.dump(what, file, pickle.HIGHEST_PROTOCOL)
+            file.seek(0)
+            os.set_inheritable(file.fileno(), True)
+            command[2] = f"{OPTION}={file.fileno()}"
+            os.execv(sys.executable, command)  # noqa: S606  # no shell is wanted
+    except OSError as error:
+        raise CannotHandOverError(
+            f"cannot hand {what.manifest.path} over to the daemon: {error.strerror}"
+        ) from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def receive(descriptor: int) -> Handover:
+    """What was handed over. To be asked once: the descriptor is closed.
+
+    Raises:
+        CannotHandOverError: The descriptor holds nothing that this release can read.
+    """
+    try:
+        with open(descriptor, "rb") as file:
+            what: Handover = pickle.load(file)  # noqa: S301  # by this process, in a file without a name
+    except Exception as error:
+        raise CannotHandOverError(f"cannot take over descriptor {descriptor}: {error}") from error
+    return what
