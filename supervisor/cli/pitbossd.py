@@ -7,19 +7,17 @@ is made of in `pitbossd_run`; neither has to load the other. See docs/decisions/
 import sys
 from collections.abc import Sequence
 
-from supervisor.cli import pitbossd_handover
+from supervisor.cli.pitbossd_serve import handed_over, serve
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Carry out a command, or go on with what was handed over. Ends with `SystemExit`."""
-    descriptor = pitbossd_handover.handed_over()
+    descriptor = handed_over()
     if descriptor is None:
         from supervisor.cli.pitbossd_commands import commands
 
         commands(arguments)
     else:
-        from supervisor.cli.pitbossd_serve import serve
-
         sys.exit(serve(descriptor))
 
 

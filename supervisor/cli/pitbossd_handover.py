@@ -12,11 +12,8 @@ import sys
 from dataclasses import dataclass
 from typing import NoReturn
 
+from supervisor.cli.pitbossd_serve import OPTION
 from supervisor.manifest.loaded import Manifest
-
-OPTION = "pitbossd"
-"""The `-X` option of the interpreter that names the memfd. Python leaves unknown ones to the program. It is
-neither among the arguments of the operator nor in an environment that somebody could inherit."""
 
 
 class CannotHandOverError(Exception):
@@ -30,12 +27,6 @@ class Handover:
     manifest: Manifest
     log_format: str
     log_level: str
-
-
-def handed_over() -> int | None:
-    """The descriptor that was handed over, or None where the program begins."""
-    number = str(sys._xoptions.get(OPTION, ""))  # noqa: SLF001  # documented: sys._xoptions
-    return int(number) if number.isascii() and number.isdigit() else None
 
 
 def become_daemon(what: Handover) -> NoReturn:

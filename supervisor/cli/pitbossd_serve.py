@@ -7,10 +7,18 @@ import signal
 import sys
 from contextlib import suppress
 
-from supervisor.cli import pitbossd_handover
 from supervisor.cli.pitbossd_complaints import complain
-from supervisor.cli.pitbossd_handover import CannotHandOverError
 from supervisor.cli.pitbossd_imports import keep_small
+
+OPTION = "pitbossd"
+"""The `-X` option of the interpreter that names the memfd. Python leaves unknown ones to the program. It is
+neither among the arguments of the operator nor in an environment that somebody could inherit."""
+
+
+def handed_over() -> int | None:
+    """The descriptor that was handed over, or None where the program begins."""
+    number = str(sys._xoptions.get(OPTION, ""))  # noqa: SLF001  # documented: sys._xoptions
+    return int(number) if number.isascii() and number.isdigit() else None
 
 
 def serve(descriptor: int) -> int:
@@ -20,17 +28,25 @@ def serve(descriptor: int) -> int:
         name.write("pitbossd")
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        what = pitbossd_handover.receive(descriptor)
         keep_small()
-        from supervisor.cli.pitbossd_run import CannotStartError, run_daemon
-
-        try:
-            return run_daemon(what.manifest, what.log_format, what.log_level)
-        except CannotStartError as error:
-            complain(*(f"pitbossd: {line}" for line in error.reasons), "pitbossd: nothing was started.")
-    except CannotHandOverError as error:
-        complain(f"pitbossd: {error}", "pitbossd: nothing was started.")
+        return _run(descriptor)
     except KeyboardInterrupt:
         # Only while it is being loaded: the loop has a handler of its own.
         print("\nAborted!", file=sys.stderr)
+        return 1
+
+
+def _run(descriptor: int) -> int:
+    from supervisor.cli.pitbossd_handover import CannotHandOverError, receive
+    from supervisor.cli.pitbossd_run import CannotStartError, run_daemon
+
+    reasons: tuple[str, ...]
+    try:
+        what = receive(descriptor)
+        return run_daemon(what.manifest, what.log_format, what.log_level)
+    except CannotHandOverError as error:
+        reasons = (str(error),)
+    except CannotStartError as error:
+        reasons = error.reasons
+    complain(*(f"pitbossd: {line}" for line in reasons), "pitbossd: nothing was started.")
     return 1

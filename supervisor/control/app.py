@@ -8,7 +8,6 @@ import logging
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from email.utils import formatdate
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -23,6 +22,8 @@ from supervisor.control.routes import TABLE, Access, Row
 
 log = logging.getLogger(__name__)
 
+_IMF_FIXDATE = "%a, %d %b %Y %H:%M:%S GMT"
+"""RFC 9110, 5.6.7. In English as long as nobody sets LC_TIME, which Python leaves alone."""
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _OPEN_PATHS = tuple(row.path for row in TABLE if row.access is Access.OPEN)
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1", "ip6-localhost"})
@@ -130,7 +131,7 @@ def _request_id(headers: Sequence[tuple[bytes, bytes]]) -> str:
 
 def _standing_headers(request_id: str) -> list[tuple[bytes, bytes]]:
     return [
-        (b"date", formatdate(time.time(), usegmt=True).encode()),
+        (b"date", time.strftime(_IMF_FIXDATE, time.gmtime()).encode()),
         (b"x-request-id", request_id.encode()),
         (b"cache-control", b"no-store"),
         (b"x-content-type-options", b"nosniff"),
