@@ -26,6 +26,19 @@ SECONDS_BETWEEN_COMPLAINTS = 60.0
 _LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
+class _Lent(socket.socket):
+    """The connection that has the descriptor of the reserve: its close gives that back at once.
+
+    Not at the next turn of the loop: a worker that waits for a descriptor would be quicker, and keep it.
+    """
+
+    given_back: Callable[[], None]
+
+    def close(self) -> None:
+        super().close()
+        self.given_back()
+
+
 class Acceptor:
     """Accepts on `listener`, which it owns, and hands each connection to a protocol of `factory`."""
 
@@ -74,9 +87,11 @@ class Acceptor:
                 if not self._use_spare():
                     return
                 try:
-                    connection, _ = self._listener.accept()
+                    accepted, _ = self._listener.accept()
                 except OSError:
                     return
+                connection = _Lent(fileno=accepted.detach())
+                connection.given_back = self._restock
             self._take(connection)
             if self._retry is not None:
                 return
@@ -115,7 +130,7 @@ class Acceptor:
             try:
                 self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
             except OSError:
-                # Whoever got the last one is still being served, or somebody else was quicker.
+                # Whoever got the last one is still being served.
                 return
 
     def _use_spare(self) -> bool:

@@ -173,6 +173,33 @@ def test_one_at_a_time_is_served_from_the_reserve(kind: str, tmp_path: Path) -> 
     )
 
 
+def test_the_reserve_comes_back_before_anybody_else_can_take_it(tmp_path: Path) -> None:
+    """Whoever waits for a descriptor never gets the one with which the next operator is served."""
+    run(
+        "unix",
+        tmp_path / "s",
+        """
+    acceptor.RETRY_SECONDS = 0.05
+    listener = listen(sys.argv[1])
+    subject = Acceptor(listener, Greeter, "here", reserve=True)
+    clients = knock(listener, 5)
+    restore = no_more()
+    taken = []
+    def wait_for_one():
+        try:
+            taken.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            pass
+        asyncio.get_running_loop().call_soon(wait_for_one)
+    wait_for_one()
+    for client in clients:
+        await heard(client)
+    assert taken == []
+    restore()
+""",
+    )
+
+
 def test_it_is_told_again_after_a_minute(tmp_path: Path) -> None:
     """One complaint in `SECONDS_BETWEEN_COMPLAINTS`, however often it is tried meanwhile."""
     run(
