@@ -121,6 +121,7 @@ def test_the_rules_let_pass_what_is_allowed(path: str, text: str) -> None:
 ENTRANCES = {
     "supervisor.cli.pitbossd": "console script",
     "supervisor.cli.pitbossctl": "console script",
+    "supervisor.runtime.make_recruits": "script of `runtime.starter`",
 }
 
 

@@ -34,14 +34,17 @@ from supervisor.core.state import Host, create
 from supervisor.manifest.loaded import Manifest
 from supervisor.runtime import sight
 from supervisor.runtime.checks import Checks
+from supervisor.runtime.children import needs_helper
 from supervisor.runtime.containment import choose_containment
 from supervisor.runtime.engine import Engine
+from supervisor.runtime.execution import prepare_to_spawn
 from supervisor.runtime.log_files import check_directory
 from supervisor.runtime.nofile import raise_nofile, shortage
 from supervisor.runtime.notify import NotifySocketError, NotifySockets
 from supervisor.runtime.output import Output
 from supervisor.runtime.processes import Processes
 from supervisor.runtime.sockets import ListenSockets, SocketsError
+from supervisor.runtime.starter import Starter
 from supervisor.runtime.systemd import Systemd
 from supervisor.store.journal import Journal, JournalError
 from supervisor.telemetry.logs import LogLines, configure
@@ -52,6 +55,9 @@ from supervisor.telemetry.status_line import status_line
 log = logging.getLogger("pitboss")
 
 URGENCIES = {signal.SIGTERM: Urgency.NORMAL, signal.SIGINT: Urgency.NOW, signal.SIGQUIT: Urgency.KILL}
+
+SETTLE_SECONDS = 1.0
+"""How long the first workers wait for the process that starts them; it takes 20 ms."""
 
 
 class CannotStartError(Exception):
@@ -87,6 +93,13 @@ def run_daemon(manifest: Manifest, log_format: str, log_level: str) -> int:
             os.close(lock)
 
 
+def _launches(manifest: Manifest) -> Iterator[Launch]:
+    """What the first generations are started from, those of a surge included."""
+    for name, pool in manifest.plan.pools.items():
+        for index in range(pool.instances + pool.rollout.max_surge):
+            yield manifest.launch(InstanceId(name, index), 1)
+
+
 def _listen_sockets(manifest: Manifest) -> Iterator[ListenSocket]:
     for name, pool in manifest.plan.pools.items():
         for index in range(pool.instances) if pool.sockets else ():
@@ -115,13 +128,8 @@ def _prepare_directories(manifest: Manifest) -> None:
 
 
 def _log_directories(manifest: Manifest) -> list[Path]:
-    found: dict[str, None] = {}
-    for name, pool in manifest.plan.pools.items():
-        for index in range(pool.instances + pool.rollout.max_surge):
-            directory = manifest.launch(InstanceId(name, index), 1).logs.directory
-            if directory is not None:
-                found[directory] = None
-    return [Path(directory) for directory in found]
+    directories = [launch.logs.directory for launch in _launches(manifest)]
+    return [Path(directory) for directory in dict.fromkeys(directories) if directory is not None]
 
 
 def _own_directories(manifest: Manifest) -> list[Path]:
@@ -176,6 +184,7 @@ class Daemon:
         for warning in self._manifest.warnings:
             log.warning("%s", warning)
         log.info("pitbossd %s runs %s as pid %d", __version__, self._manifest.path, os.getpid())
+        self._starter.settle(SETTLE_SECONDS)
         self.engine.post(Booted())
         self._systemd.ready(self.engine.host)
         halt = await self._halted
@@ -189,6 +198,11 @@ class Daemon:
         manifest = self._manifest
         host = create(manifest.plan, self._journal.intents(), self._loop.time())
         self._output = Output()
+        self._starter = Starter()
+        if any(launch.sockets or needs_helper(launch) for launch in _launches(manifest)):
+            # It gets ready while the rest is made.
+            prepare_to_spawn()
+            self._starter.begin()
         self._notify = NotifySockets(
             post=self._post,
             directory=manifest.runtime_directory / "notify",
@@ -203,8 +217,9 @@ class Daemon:
             worker_environment=self._worker_environment,
             containment=choose_containment(),
             sockets=self._sockets,
+            starter=self._starter,
         )
-        self._checks = Checks(post=self._post, launch=manifest.launch)
+        self._checks = Checks(post=self._post, launch=manifest.launch, starter=self._starter)
         self._metrics = Metrics(
             version=__version__,
             main_pids=self._processes.main_pids,
@@ -333,5 +348,6 @@ class Daemon:
         self.engine.close()
         await self._checks.close()
         self._processes.close()
+        self._starter.close()
         self._notify.close()
         self._output.close()

@@ -1,10 +1,10 @@
 """Become the worker: take its identity and its limits, check each step, then exec it.
 
-Runs as a script in the child, `python -I -S become_worker.py PLAN REPORT`, because posix_spawn(3) takes no
-identity, no limit and no priority. PLAN and REPORT are numbers of inherited descriptors:
-the plan is a marshalled dictionary in a memory file, so that nothing of it shows in `ps`; the report
-is a pipe on which a failure is written as "step NUL errno". A program is never run unless every
-step before it worked, and was seen to have worked.
+Runs in the child, because posix_spawn(3) takes no identity, no limit and no priority: in a copy of a process
+that holds it already (see `make_recruits`), or as a script of its own, `python -I -S become_worker.py PLAN
+REPORT`. PLAN and REPORT are numbers of inherited descriptors then: the plan is a marshalled dictionary in a
+memory file, so that nothing of it shows in `ps`; the report is a pipe on which a failure is written as
+"step NUL errno". A program is never run unless every step before it worked, and was seen to have worked.
 
 It imports only what an interpreter has loaded anyway or loads in microseconds (`_signal` instead of
 `signal`, `marshal` instead of `json`): it runs before each worker that needs it.
@@ -24,17 +24,25 @@ EXECUTING = b"exec"
 FIRST_SOCKET = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3)."""
 
+LOCKS = 10
+"""RLIMIT_LOCKS, which carries the mark of the tree; the `resource` module has no name for it."""
+
 
 class NoEffectError(OSError):
     """A step reported success and had no effect."""
 
 
 def main() -> None:
-    """Carry out the plan; returns never."""
+    """Take plan and report from the command line and carry the plan out; returns never."""
     plan_descriptor, report = int(sys.argv[1]), int(sys.argv[2])
     os.set_inheritable(report, False)
     with open(plan_descriptor, "rb") as file:
         plan: dict[str, Any] = marshal.load(file)  # noqa: S302 - the daemon wrote it, into memory
+    carry_out(plan, report)
+
+
+def carry_out(plan: dict[str, Any], report: int) -> None:
+    """Become the worker, or tell `report`, which closes on exec, which step failed; returns never."""
     step = ["sockets"]
     try:
         if plan["sockets"]:
@@ -58,6 +66,12 @@ def become(plan: dict[str, Any], step: list[str]) -> None:
     """
     step[0] = "signals"
     reset_signals()
+    if plan["new_session"]:
+        step[0] = "session"
+        os.setsid()
+    if plan["tag"] is not None:
+        step[0] = "tag"
+        resource.setrlimit(LOCKS, plan["tag"])
     if plan["oom_score_adjust"] is not None:
         step[0] = "oom_score_adjust"
         with open("/proc/self/oom_score_adj", "w") as file:
@@ -128,7 +142,8 @@ def reset_signals() -> None:
     """The interpreter ignores two signals, and whoever started the daemon may have ignored more."""
     unchangeable = (_signal.SIGKILL, _signal.SIGSTOP)
     for number in _signal.valid_signals():
-        if number not in unchangeable:
+        # To ask costs a thirtieth of what it costs to set.
+        if number not in unchangeable and _signal.getsignal(number) != _signal.SIG_DFL:
             _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 

@@ -26,6 +26,7 @@ from supervisor.core.identity import InstanceId
 from supervisor.core.launch import CheckTarget, ExecCheck, HttpCheck, Launch, TcpCheck
 from supervisor.runtime.exec_check import CommandRun
 from supervisor.runtime.http_check import CannotAskError, CheckError, ask_http, ask_tcp, shown_url
+from supervisor.runtime.starter import Starter
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +50,16 @@ _Key = tuple[InstanceId, int, CheckKind]
 class Checks:
     """The checks that run now. `launch` gives the targets of a generation; it may raise KeyError."""
 
-    def __init__(self, *, post: Callable[[Event], None], launch: Callable[[InstanceId, int], Launch]) -> None:
+    def __init__(
+        self,
+        *,
+        post: Callable[[Event], None],
+        launch: Callable[[InstanceId, int], Launch],
+        starter: Starter | None = None,
+    ) -> None:
         self._post = post
         self._launch = launch
+        self._starter = starter
         self._tasks: dict[_Key, asyncio.Task[None]] = {}
         self._commands: dict[_Key, CommandRun] = {}
         self._passed: set[_Key] = set()
@@ -161,7 +169,7 @@ class Checks:
         previous = self._commands.get(key)
         if previous is not None:
             return f"cannot run {previous.name}: the one before was killed and is still there"
-        command = CommandRun(launch, target.argv, key[2].value)
+        command = CommandRun(launch, target.argv, key[2].value, self._starter)
         self._commands[key] = command
         command.ended.add_done_callback(lambda _: self._commands.pop(key, None))
         try:

@@ -7,20 +7,22 @@ Two ways lead to a child. Where nothing but a command, a directory, an environme
 asked for, posix_spawn(3) executes the program: it lends the child our memory instead of copying it, and
 takes a tenth of a millisecond however many descriptors are open. An identity, a limit, a priority or an OOM
 adjustment is applied by the exec helper (`become_worker`) inside the child; sockets take the same way,
-because the worker must be told its own pid (LISTEN_PID). Its failures come back through a pipe: see
-`spawn_failure`.
+because the worker must be told its own pid (LISTEN_PID). The child is a recruit where a `Starter` has one, or
+else a new interpreter. Its failures come back through a socket or a pipe: see `spawn_failure`.
 """
 
 import errno
 import marshal
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from supervisor.core.exits import SIGNAL_NUMBERS, ExitStatus
 from supervisor.core.launch import Launch
@@ -28,12 +30,19 @@ from supervisor.runtime.become_worker import EXECUTING
 from supervisor.runtime.execution import execute, umasked
 from supervisor.runtime.nofile import workers_limit, workers_limits
 from supervisor.runtime.spawn_errors import SpawnError, describe
-from supervisor.runtime.tags import tagged
+from supervisor.runtime.starter import Starter
+from supervisor.runtime.tags import limit_of, tagged
 
 EXEC_HELPER = str(Path(__file__).with_name("become_worker.py"))
 
 REPORT_BYTES = 4096
 """At most this much of a helper's report is read: by then it runs as the worker's user."""
+
+PLAN_BYTES = 1 << 16
+"""A plan for a recruit is one message, a third of the usual buffer; a longer one goes into a memory file."""
+
+HANDED_MOST = 250
+"""Descriptors that one message can carry, a few less than SCM_MAX_FD of unix(7)."""
 
 __all__ = [
     "Child",
@@ -56,7 +65,8 @@ _unreaped: set[int] = set()
 class Child:
     """A child process that is not reaped yet. Owns its descriptors; `reap` closes them.
 
-    `report` is the pipe of an exec helper, or None where the program was started directly.
+    `report` is the pipe of an exec helper or the socket of a recruit, or None where the program was started
+    directly.
     """
 
     pid: int
@@ -86,13 +96,15 @@ def start_child(
     new_session: bool = False,
     tag: int | None = None,
     sockets: Sequence[int] = (),
+    starter: Starter | None = None,
 ) -> Child:
     """Start the program of `launch` in a process group (or session) of its own.
 
     `argv` and `environment` replace those of the launch; `output` is the descriptor for standard
     output and error, /dev/null if None; standard input is /dev/null. `tag` is the
     mark (see `tags`) that the child and all its descendants carry. `sockets` are the
-    descriptors of `launch.sockets`, or nothing for a child that is not handed them.
+    descriptors of `launch.sockets`, or nothing for a child that is not handed them. `starter` gives
+    recruits.
 
     Raises SpawnError if there is no such child. With an exec helper the program may still turn out
     not to be runnable: then the child ends at once and `spawn_failure` says why.
@@ -102,9 +114,14 @@ def start_child(
     if not argv or not argv[0]:
         raise SpawnError("cannot run a command without words; name a program")
     try:
+        if sockets or needs_helper(launch):
+            plan = _plan(launch, argv, environment, sockets)
+            recruit = None if starter is None else _recruited(starter, plan, output, tag, new_session)
+            if recruit is not None:
+                return recruit
+            with tagged(tag):
+                return _start_through_helper(plan, output, new_session)
         with tagged(tag):
-            if sockets or needs_helper(launch):
-                return _start_through_helper(launch, argv, output, environment, sockets, new_session)
             directory = launch.working_directory
             with umasked(launch.umask), workers_limit(output) as low:
                 pid = execute(argv, low, directory, environment, new_session=new_session)
@@ -166,19 +183,15 @@ def unreaped() -> AbstractSet[int]:
     return _unreaped
 
 
-def _start_through_helper(
-    launch: Launch,
-    argv: tuple[str, ...],
-    output: int | None,
-    environment: Mapping[str, str],
-    sockets: Sequence[int],
-    new_session: bool,
-) -> Child:
+def _plan(
+    launch: Launch, argv: tuple[str, ...], environment: Mapping[str, str], sockets: Sequence[int]
+) -> dict[str, Any]:
+    """What `become_worker` is to carry out."""
     if sockets:
         names = ":".join(one.name for one in launch.sockets)
         environment = {**environment, "LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": names}
     identity = None if _is_own(launch) else launch.identity
-    plan = {
+    return {
         "argv": [os.fsencode(word) for word in argv],
         "environment": {os.fsencode(key): os.fsencode(value) for key, value in environment.items()},
         "working_directory": os.fsencode(launch.working_directory),
@@ -189,7 +202,38 @@ def _start_through_helper(
         "limits": {**workers_limits(), **launch.limits},
         "watchdog": "WATCHDOG_USEC" in environment,
         "sockets": list(sockets),
+        "new_session": False,
+        "tag": None,
     }
+
+
+def _recruited(
+    starter: Starter, plan: dict[str, Any], output: int | None, tag: int | None, new_session: bool
+) -> Child | None:
+    """A recruit that has got the plan; None if there is none, or it cannot take it."""
+    handed = [*([] if output is None else [output]), *plan["sockets"]]
+    own = {"has_output": output is not None, "new_session": new_session, "tag": limit_of(tag)}
+    text = marshal.dumps({**plan, **own})
+    if len(text) > PLAN_BYTES or len(handed) > HANDED_MOST:
+        return None
+    recruit = starter.recruit(own_group=not new_session)
+    if recruit is None:
+        return None
+    _unreaped.add(recruit.pid)
+    child = Child(recruit.pid, recruit.pidfd, recruit.channel)
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, recruit.channel)
+    try:
+        socket.send_fds(channel, [text], handed)
+    except OSError:
+        # Without a plan it ends. Whoever adopts orphans reaps it, as it is nobody's child here any more.
+        release_child(child)
+        return None
+    finally:
+        channel.detach()
+    return child
+
+
+def _start_through_helper(plan: dict[str, Any], output: int | None, new_session: bool) -> Child:
     report, report_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         memory = os.memfd_create("pitboss-launch", os.MFD_CLOEXEC)
@@ -197,7 +241,7 @@ def _start_through_helper(
             os.write(memory, marshal.dumps(plan))
             os.lseek(memory, 0, os.SEEK_SET)
             helper = (sys.executable, "-I", "-S", EXEC_HELPER, str(memory), str(report_end))
-            handed = (memory, report_end, *sockets)
+            handed = (memory, report_end, *plan["sockets"])
             child = _hold(execute(helper, output, "/", {}, new_session=new_session, inherit=handed))
         finally:
             os.close(memory)
@@ -214,10 +258,7 @@ def spawn_failure(child: Child, launch: Launch, argv: tuple[str, ...] | None = N
     """Why the program never ran, if an exec helper failed; ask when the child has ended, before `reap`."""
     if child.report is None:
         return None
-    try:
-        report = os.read(child.report, REPORT_BYTES)
-    except BlockingIOError:
-        return None
+    report = _read_report(child.report)
     executing, failure = report.startswith(EXECUTING), report.removeprefix(EXECUTING)
     argv = launch.argv if argv is None else argv
     if not failure:
@@ -229,6 +270,15 @@ def spawn_failure(child: Child, launch: Launch, argv: tuple[str, ...] | None = N
     step, _, number = failure.decode("ascii", "replace").partition("\0")
     code = int(number) if number.isascii() and number.isdigit() and len(number) < 6 else 0
     return SpawnError(describe(launch, argv, launch.environment, step, code), code)
+
+
+def _read_report(descriptor: int) -> bytes:
+    report = b""
+    # A recruit that ended before it read its plan resets the connection.
+    with suppress(BlockingIOError, ConnectionResetError):
+        while len(report) < REPORT_BYTES and (piece := os.read(descriptor, REPORT_BYTES)):
+            report += piece
+    return report
 
 
 def wait_status(child: Child) -> ExitStatus | None:

@@ -16,6 +16,7 @@ from supervisor.core.launch import Launch
 from supervisor.runtime.children import Child, SpawnError, reap, spawn_failure, start_child, wait_status
 from supervisor.runtime.http_check import LACKING, CannotAskError, CheckError
 from supervisor.runtime.notify_protocol import one_line
+from supervisor.runtime.starter import Starter
 
 KEPT_BYTES = 4096
 """How much of the end of its output is kept: enough for the line that says what went wrong."""
@@ -31,13 +32,15 @@ _LAST_READS = 8
 
 
 class CommandRun:
-    """One run of a command. Owns two descriptors while it runs, three with an exec helper, then none.
+    """One run of a command. Owns two descriptors while it runs, three with a helper, then none.
 
     Raises CheckError if there is no process, and CannotAskError if that is for want of descriptors,
     memory or room for another process.
     """
 
-    def __init__(self, launch: Launch, argv: tuple[str, ...], kind: str) -> None:
+    def __init__(
+        self, launch: Launch, argv: tuple[str, ...], kind: str, starter: Starter | None = None
+    ) -> None:
         self.name = one_line(os.fsencode(argv[0]), MAX_LINE_CHARACTERS) if argv else "the command"
         self._argv = argv
         self._launch = launch
@@ -56,6 +59,7 @@ class CommandRun:
                 output=write_end,
                 environment={**launch.environment, "PITBOSS_CHECK": kind},
                 new_session=True,
+                starter=starter,
             )
         except BaseException as error:
             os.close(self._output)

@@ -37,6 +37,7 @@ from supervisor.runtime.ports import OutputPort, SocketsPort
 from supervisor.runtime.procfs import read_stat
 from supervisor.runtime.sight import BlindError
 from supervisor.runtime.spawn_errors import unprepared
+from supervisor.runtime.starter import Starter
 from supervisor.runtime.tree_signals import TreeSignals
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ class Processes:
         worker_environment: Callable[[InstanceId, int, Launch], Mapping[str, str]],
         containment: Containment,
         sockets: SocketsPort,
+        starter: Starter | None = None,
     ) -> None:
         self._post = post
         self._launch = launch
@@ -93,6 +95,7 @@ class Processes:
         self._worker_environment = worker_environment
         self._containment = containment
         self._sockets = sockets
+        self._starter = starter
         self._loop = asyncio.get_running_loop()
         self._lives: dict[tuple[InstanceId, int], _Life] = {}
         self._by_tree: dict[Tree, _Life] = {}
@@ -139,7 +142,14 @@ class Processes:
         owner = None if launch.identity is None else launch.identity.uid
         output = self._output.writer(tree.instance, launch.logs, tree.generation, owner=owner)
         try:
-            return start_child(launch, output=output, environment=environment, tag=tree.tag, sockets=sockets)
+            return start_child(
+                launch,
+                output=output,
+                environment=environment,
+                tag=tree.tag,
+                sockets=sockets,
+                starter=self._starter,
+            )
         finally:
             os.close(output)
 

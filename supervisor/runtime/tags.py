@@ -39,21 +39,25 @@ def family_of(tag: int) -> int | None:
     return (tag ^ _BASE) >> _SERIAL_BITS if _BASE <= tag < _BASE << 1 else None
 
 
+def limit_of(tag: int | None) -> tuple[int, int] | None:
+    """RLIMIT_LOCKS of who is to carry the tag; None where there is none or a hard limit forbids it."""
+    hard = resource.getrlimit(RLIMIT_LOCKS)[1]
+    return None if tag is None or hard != resource.RLIM_INFINITY else (tag, hard)
+
+
 @contextmanager
 def tagged(tag: int | None) -> Iterator[None]:
     """What is forked in the body carries the tag; nothing, where there is none or a hard limit forbids it."""
-    if tag is None:
+    limit = limit_of(tag)
+    if limit is None:
         yield
         return
-    soft, hard = resource.getrlimit(RLIMIT_LOCKS)
-    if hard != resource.RLIM_INFINITY:
-        yield
-        return
-    resource.setrlimit(RLIMIT_LOCKS, (tag, hard))
+    former = resource.getrlimit(RLIMIT_LOCKS)
+    resource.setrlimit(RLIMIT_LOCKS, limit)
     try:
         yield
     finally:
-        resource.setrlimit(RLIMIT_LOCKS, (soft, hard))
+        resource.setrlimit(RLIMIT_LOCKS, former)
 
 
 def read_tag(pid: int) -> int | None:

@@ -17,7 +17,7 @@ import pytest
 from tests.e2e.daemon import Daemon
 from tests.e2e.neighbours import assert_unharmed, neighbours, victim
 from tests.e2e.scrape import metric
-from tests.proc import descriptor_count
+from tests.proc import children_of, descriptor_count, is_alive
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -71,6 +71,11 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
+def is_starter(pid: int) -> bool:
+    """Whether it is the process that is copied for workers with a limit."""
+    return Path(f"/proc/{pid}/comm").read_text() == "pitboss-starter\n"
+
+
 @pytest.mark.parametrize(
     ("code", "says"),
     [
@@ -83,7 +88,8 @@ def test_programs_cannot_be_run(daemon: Make, shim: Path, tmp_path: Path, code: 
     """Starts fail with the reason and back off, no check is held against anybody, and then all is well."""
     fault = tmp_path / "fault"
     one = daemon(
-        # The limit makes `limited` one that is started through the exec helper.
+        # The limit makes `limited` one that is started through the exec helper, and where the process is gone
+        # that makes quick copies, by an execve of its own.
         {"pools": {**neighbours(), "limited": victim(limits={"nofile": 200})}},
         env={"LD_PRELOAD": str(shim), "EXEC_FAILS_WITH": str(fault)},
     )
@@ -91,6 +97,9 @@ def test_programs_cannot_be_run(daemon: Make, shim: Path, tmp_path: Path, code: 
     assert_unharmed(one)
     before = descriptor_count(one.pid)
     fault.write_text(str(code))
+    (starter,) = [pid for pid in children_of(one.pid) if is_starter(pid)]
+    os.kill(starter, signal.SIGKILL)
+    eventually(lambda: not is_alive(starter))
     for name in ("victim", "limited"):
         os.kill(one.instance(f"{name}/0")["pid"], signal.SIGKILL)
     for name in ("victim", "limited"):

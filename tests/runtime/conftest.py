@@ -6,11 +6,14 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from supervisor.runtime.cgroups import Cgroups, find_cgroups
+from supervisor.runtime.children import start_child
+from supervisor.runtime.starter import Starter
 from tests.proc import open_descriptors
 from tests.runtime.ears import Ear, Sender
 from tests.runtime.listeners import Listen, Listener, Prober, Story
@@ -48,6 +51,32 @@ async def plain_stand() -> AsyncIterator[Stand]:
     stand = Stand(containment)
     yield stand
     await stand.close()
+
+
+@pytest.fixture(scope="module")
+def starter() -> Iterator[Starter]:
+    """A process that makes recruits, ready."""
+    made = Starter()
+    made.begin()
+    made.settle(30)
+    assert made.is_ready
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["script", "recruit"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Every child of the module that needs a helper is started in both ways."""
+    if request.param == "script":
+        yield "script"
+        return
+    starter = request.getfixturevalue("starter")
+    monkeypatch.setattr(request.module, "start_child", partial(start_child, starter=starter))
+    # A busy machine must not decide which of the two is tried.
+    monkeypatch.setattr("supervisor.runtime.starter.WAIT_SECONDS", 30.0)
+    monkeypatch.setattr("supervisor.runtime.starter.STALE_SECONDS", 30.0)
+    yield "recruit"
+    assert starter.is_ready
 
 
 @pytest.fixture

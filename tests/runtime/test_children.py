@@ -29,6 +29,7 @@ from supervisor.runtime.execution import prepare_to_spawn
 from tests.runtime.process_harness import NOBODY, PYTHON, WORKERS, launch_of
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may do this")
+pytestmark = pytest.mark.usefixtures("way")
 
 
 def run(launch: Launch, **options: object) -> tuple[ExitStatus, str]:
@@ -271,6 +272,7 @@ def test_names_of_signals() -> None:
     assert signal_name(40) == "SIG40"
 
 
+@pytest.mark.parametrize("way", ["script"], indirect=True)
 def test_the_quick_way_never_copies_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every way to a child is posix_spawn(3), once: nothing forks."""
     seen: list[str] = []

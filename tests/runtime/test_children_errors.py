@@ -19,6 +19,7 @@ from tests.runtime.process_harness import NOBODY, PYTHON, Stand, launch_of
 from tests.waiting import async_eventually
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may do this")
+pytestmark = pytest.mark.usefixtures("way")
 WAYS = pytest.mark.parametrize("fields", [{}, {"oom_score_adjust": 500}], ids=["vfork", "helper"])
 
 
@@ -123,6 +124,7 @@ def test_too_long(fields: dict[str, int]) -> None:
     assert "too long" in why_not(launch_of("true", "x" * (1 << 22), **fields))
 
 
+@pytest.mark.parametrize("way", ["script"], indirect=True)
 @pytest.mark.parametrize("code", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE])
 def test_want_of_resources(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     """When the kernel cannot make a process the message says which limit it was."""

@@ -21,6 +21,7 @@ from tests.runtime.process_harness import launch_of as plain_launch_of
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may do this")
+pytestmark = pytest.mark.usefixtures("way")
 
 
 @pytest.fixture
