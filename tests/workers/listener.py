@@ -6,6 +6,7 @@ import select
 import signal
 import socket
 import sys
+from contextlib import suppress
 
 
 def main() -> None:
@@ -30,12 +31,11 @@ def main() -> None:
         listener.setblocking(False)
     while True:
         for ready in select.select(listeners, [], [])[0]:
-            try:
-                connection, _ = ready.accept()
-            except BlockingIOError:
-                continue
-            with connection:
+            # Whoever was accepted is answered, also when the end comes in between.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            with suppress(BlockingIOError), ready.accept()[0] as connection:
                 connection.sendall(b"%d" % os.getpid())
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 main()
