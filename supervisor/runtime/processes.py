@@ -61,12 +61,12 @@ class _Life:
     """One generation from its spawn to the end of its tree.
 
     `main` is `leader` unless the worker named another process. `exited` means that the end of the
-    main process was reported.
+    main process was reported. `launch` is kept where an exec helper may still fail with it; it is large.
     """
 
     instance: InstanceId
     generation: int
-    launch: Launch
+    launch: Launch | None
     tree: Tree
     leader: Child
     main: Child
@@ -126,7 +126,7 @@ class Processes:
             self._containment.dismiss(tree)
             raise
         self._containment.begin(tree, child.pid)
-        life = _Life(instance, generation, launch, tree, child, child)
+        life = _Life(instance, generation, None if child.report is None else launch, tree, child, child)
         self._lives[instance, generation] = life
         self._by_tree[tree] = life
         self._enclosing.begin(tree)
@@ -292,7 +292,7 @@ class Processes:
             return
         self._loop.remove_reader(life.main.pidfd)
         life.tree.orphans.discard(life.main.pid)
-        failure = spawn_failure(life.main, life.launch)
+        failure = None if life.launch is None else spawn_failure(life.main, life.launch)
         self._output.drain(life.instance)
         if life.tree.cgroup is not None and life.tree.cgroup.out_of_memory_kills():
             status = replace(status, out_of_memory=True)
