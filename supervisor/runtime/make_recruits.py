@@ -75,12 +75,13 @@ def serve(
         except BaseException:  # noqa: BLE001 - nothing may return into the loop of the original
             sys.excepthook(*sys.exc_info())
         os._exit(1)
+    # Before the daemon hears of it: what it sends to one that has ended must fail, and not wait here.
+    near.close()
     if pid < 0:
         control.send(b"-%d" % ctypes.get_errno())
     else:
         handed = far.fileno().to_bytes(INT_BYTES, sys.byteorder)
         control.sendmsg([b"%d" % pid], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, handed)])
-    near.close()
     far.close()
 
 
