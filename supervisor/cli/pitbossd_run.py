@@ -198,6 +198,9 @@ class Daemon:
         manifest = self._manifest
         host = create(manifest.plan, self._journal.intents(), self._loop.time())
         self._output = Output()
+        # Before there is any process of ours: in a delegated group, this one moves into a leaf of it, and one
+        # that stayed behind would keep the kernel from giving the workers' groups their controllers.
+        containment = choose_containment()
         self._starter = Starter()
         if any(launch.sockets or needs_helper(launch) for launch in _launches(manifest)):
             # It gets ready while the rest is made.
@@ -215,7 +218,7 @@ class Daemon:
             launch=manifest.launch,
             output=self._output,
             worker_environment=self._worker_environment,
-            containment=choose_containment(),
+            containment=containment,
             sockets=self._sockets,
             starter=self._starter,
         )

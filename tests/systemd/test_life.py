@@ -73,13 +73,15 @@ def test_a_pool_is_operated_through_the_unit(guest: Guest) -> None:
 
 
 def test_each_worker_has_a_control_group_beside_that_of_the_daemon(guest: Guest) -> None:
-    """The daemon sits in a leaf of the delegated group, its workers in siblings, and nobody in the unit's."""
+    """The daemon and its starter sit in a leaf of the delegated group, workers in siblings, nobody above."""
     guest.configure({"idle": pool(["sleep", "infinity"])})
     guest.start()
     guest.eventually(lambda: guest.instance("idle/0")["pid"])
     main, worker = guest.show("MainPID"), guest.instance("idle/0")["pid"]
     assert guest.read(f"{CGROUP}/cgroup.procs") == ""
-    assert guest.read(f"{CGROUP}/supervisor/cgroup.procs").split() == [main]
+    first, *others = guest.read(f"{CGROUP}/supervisor/cgroup.procs").split()
+    assert first == main
+    assert [guest.read(f"/proc/{pid}/comm").strip() for pid in others] == ["pitboss-starter"]
     where = guest.read(f"/proc/{worker}/cgroup").strip().partition("::")[2]
     assert where.startswith(f"/system.slice/{UNIT}.service/pitboss-") and where.endswith("/idle.0.1")
     controllers = guest.read(f"{CGROUP}/cgroup.subtree_control").split()
