@@ -100,6 +100,15 @@ def _launches(manifest: Manifest) -> Iterator[Launch]:
             yield manifest.launch(InstanceId(name, index), 1)
 
 
+def _begun_starter(manifest: Manifest) -> Starter:
+    """What starts the workers that need more than a command; it gets ready while the rest is made."""
+    starter = Starter()
+    if any(launch.sockets or needs_helper(launch) for launch in _launches(manifest)):
+        prepare_to_spawn()
+        starter.begin()
+    return starter
+
+
 def _listen_sockets(manifest: Manifest) -> Iterator[ListenSocket]:
     for name, pool in manifest.plan.pools.items():
         for index in range(pool.instances) if pool.sockets else ():
@@ -201,11 +210,7 @@ class Daemon:
         # Before there is any process of ours: in a delegated group, this one moves into a leaf of it, and one
         # that stayed behind would keep the kernel from giving the workers' groups their controllers.
         containment = choose_containment()
-        self._starter = Starter()
-        if any(launch.sockets or needs_helper(launch) for launch in _launches(manifest)):
-            # It gets ready while the rest is made.
-            prepare_to_spawn()
-            self._starter.begin()
+        self._starter = _begun_starter(manifest)
         self._notify = NotifySockets(
             post=self._post,
             directory=manifest.runtime_directory / "notify",
