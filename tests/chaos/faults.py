@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from tests.chaos.operators import Operators
@@ -18,6 +19,7 @@ from tests.e2e.clock import Clock
 from tests.e2e.commands import PYTHON
 from tests.e2e.daemon import Daemon
 from tests.e2e.disk import Disk
+from tests.proc import children_of
 from tests.waiting import eventually
 
 WISHED = tuple(shape for shape in SHAPES if not shape.quiet)
@@ -115,6 +117,20 @@ class Faults:
         self._last(hand.between(0.2, 2.5))
         self.daemon.signal(signal.SIGCONT)
         self._wrote(at, "freeze-daemon")
+
+    def strike_starter(self, hand: Hand) -> None:
+        """SIGKILL to the process that begins workers with limits, or SIGSTOP and no SIGCONT."""
+        number = hand.one_of((signal.SIGKILL, signal.SIGSTOP))
+        at = time.monotonic()
+        for child in children_of(self.daemon.pid):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                held = os.pidfd_open(child)
+                try:
+                    if Path(f"/proc/{child}/comm").read_text().strip() == "pitboss-starter":
+                        signal.pidfd_send_signal(held, number)
+                finally:
+                    os.close(held)
+        self._wrote(at, "strike-starter", signal=number.name)
 
     def break_command(self, hand: Hand) -> None:
         """The program of a pool is missing, not executable, or no program at all."""

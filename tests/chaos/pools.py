@@ -40,6 +40,8 @@ class Shape:
     max_unavailable: int = 1
     min_ready_seconds: float = 0.5
     task: bool = False
+    limited: bool = False
+    """It has a limit, so that its workers are begun by the daemon's starter."""
     quiet: bool = False
     """Nobody wishes anything of it, and nobody hinders its starts."""
 
@@ -70,7 +72,7 @@ class Shape:
 
 
 SHAPES = (
-    Shape("plain", 8),
+    Shape("plain", 8, limited=True),
     Shape("notify", 6, {"reports": "1", "watchdog": "1"}, readiness="notify", watchdog=True),
     Shape("http", 4, readiness="http", liveness=True),
     Shape("exec", 3, readiness="exec"),
@@ -86,14 +88,14 @@ SHAPES = (
         window_seconds=4.0,
         readiness="notify",
     ),
-    Shape("forker", 4, {"family": "1"}),
+    Shape("forker", 4, {"family": "1"}, limited=True),
     Shape(
         "stubborn",
         2,
         {"stubborn": "1"},
         stages=(("SIGTERM", "main", 1.5), ("SIGTERM", "all", 1.5)),
     ),
-    Shape("crashy", 4, {"crash": "0.7"}, give_up=(6, 9.0)),
+    Shape("crashy", 4, {"crash": "0.7"}, give_up=(6, 9.0), limited=True),
     Shape("migrate", 1, {"completes": "1", "fails": "1"}, task=True, quiet=True),
     Shape("db", 2, readiness="notify", depends_on={"migrate": "completed"}),
     Shape("app", 3, {"reports": "1"}, depends_on={"db": "ready"}, drain={"notify": True}, window_seconds=3.0),
@@ -179,6 +181,7 @@ def pool(shape: Shape, places: Places, seed: int) -> dict[str, Any]:
             *(f"{name}={value}" for name, value in options.items()),
         ],
         "instances": shape.instances,
+        **({"limits": {"core": 0}} if shape.limited else {}),
         "startup": {"timeout": "60s", "min_uptime": shape.boot_seconds},
         "stop": {
             "stages": [

@@ -17,6 +17,7 @@ WEIGHTS = {
     "freeze-daemon": 4,
     "break-command": 6,
     "starve": 3,
+    "strike-starter": 4,
     "fill-disk": 2,
     "step-clock": 4,
     "drain": 9,

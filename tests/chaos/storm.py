@@ -214,6 +214,7 @@ class Life:
                 "freeze-daemon": "freezes",
                 "break-command": "broken commands",
                 "starve": "shortages",
+                "strike-starter": "strikes at the starter",
                 "fill-disk": "full disks",
                 "step-clock": "clock steps",
                 "wish": "wishes",
