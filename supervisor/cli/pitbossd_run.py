@@ -102,7 +102,7 @@ def _launches(manifest: Manifest) -> Iterator[Launch]:
 
 def _begun_starter(manifest: Manifest) -> Starter:
     """What starts the workers that need more than a command; it gets ready while the rest is made."""
-    starter = Starter()
+    starter = Starter(asyncio.get_running_loop())
     if any(launch.sockets or needs_helper(launch) for launch in _launches(manifest)):
         prepare_to_spawn()
         starter.begin()

@@ -9,6 +9,7 @@ Nothing is made ahead: a process counts as old as its copying, and `ps` would sh
 older than the wish for it.
 """
 
+import asyncio
 import logging
 import os
 import platform
@@ -66,9 +67,19 @@ class _LostError(Exception):
 
 
 class Starter:
-    """The process that makes recruits. It is started by `begin`, or by the first wish for a recruit."""
+    """The process that makes recruits. It is started by `begin`, or by the first wish for a recruit.
 
-    def __init__(self, script: str = SCRIPT, clock: Callable[[], float] = time.monotonic) -> None:
+    With a `loop` its end is noticed at once, and not only by who wants a recruit next.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        script: str = SCRIPT,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._loop = loop
         self._script = script
         self._clock = clock
         self._pidfd = -1
@@ -127,6 +138,14 @@ class Starter:
         except OSError:
             self._dying.append((os.P_PID, pid))
             raise
+        if self._loop is not None:
+            self._loop.add_reader(self._pidfd, self._has_ended, self._pidfd)
+
+    def _has_ended(self, pidfd: int) -> None:
+        if pidfd == self._pidfd:
+            with self._losing():
+                raise _LostError("has ended")
+        self._bury()
 
     def settle(self, seconds: float) -> None:
         """Wait until it is ready, at most so long; for who has nothing else to do yet."""
@@ -245,16 +264,17 @@ class Starter:
         self._bury()
 
     def _bury(self) -> None:
-        self._dying = [one for one in self._dying if not _buried(*one)]
+        self._dying = [one for one in self._dying if not self._buried(*one)]
 
-
-def _buried(kind: int, number: int) -> bool:
-    """Whether a process that was told to end has ended; it is reaped then."""
-    try:
-        if os.waitid(kind, number, os.WEXITED | os.WNOHANG) is None:
-            return False
-    except ChildProcessError:
-        pass
-    if kind == os.P_PIDFD:
-        os.close(number)
-    return True
+    def _buried(self, kind: int, number: int) -> bool:
+        """Whether a process that was told to end has ended; it is reaped then."""
+        try:
+            if os.waitid(kind, number, os.WEXITED | os.WNOHANG) is None:
+                return False
+        except ChildProcessError:
+            pass
+        if kind == os.P_PIDFD:
+            if self._loop is not None:
+                self._loop.remove_reader(number)
+            os.close(number)
+        return True

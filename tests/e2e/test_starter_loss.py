@@ -48,6 +48,21 @@ def test_a_lost_starter_costs_no_worker(daemon: Make) -> None:
     eventually(lambda: not Path(f"/proc/{last}").exists(), what="it ends with the daemon")
 
 
+def test_it_is_buried_and_followed_without_anybody_asking(daemon: Make) -> None:
+    """No zombie waits for the next worker that wants a recruit, and that worker need not wait either."""
+    one = daemon({"pools": {"limited": pool(worker("obedient"), limits={"nofile": 333})}})
+    one.wait_ready()
+    starter = eventually(lambda: starter_of(one))
+    os.kill(starter, signal.SIGKILL)
+    eventually(lambda: not Path(f"/proc/{starter}").exists(), 60, "it is reaped")
+    second = eventually(lambda: starter_of(one), 60, "another one is there")
+    # One that has made nobody yet is not followed until somebody asks: it may be of no use at all.
+    os.kill(second, signal.SIGKILL)
+    eventually(lambda: not Path(f"/proc/{second}").exists(), 60, "it is reaped")
+    assert one.instance("limited/0")["generation"] == 1
+    assert "Traceback" not in one.log()
+
+
 def killed(one: Daemon) -> int:
     """Kill the first worker; the pid of its successor."""
     before = one.instance("limited/0")

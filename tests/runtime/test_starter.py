@@ -199,7 +199,7 @@ def test_one_that_is_of_no_use_is_not_started_for_every_worker(tmp_path: Path, c
     runs = tmp_path / "runs"
     script = tmp_path / "useless.py"
     script.write_text(f"open({str(runs)!r}, 'a').write('x')\n")
-    useless = Starter(str(script), clock)
+    useless = Starter(script=str(script), clock=clock)
     useless.begin()
     useless.settle(30)
     for pause in (1, 2, 4):
