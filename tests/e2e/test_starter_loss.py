@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from tests.e2e.commands import FAST_BACKOFF, pool, worker
@@ -16,8 +17,10 @@ Make = Callable[..., Daemon]
 def starter_of(one: Daemon) -> int:
     """The pid of the process that starts the daemon's workers, 0 if there is none now."""
     for child in children_of(one.pid):
-        if Path(f"/proc/{child}/comm").read_text().strip() == "pitboss-starter" and is_alive(child):
-            return child
+        # One may be reaped between the list and the look.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if Path(f"/proc/{child}/comm").read_text().strip() == "pitboss-starter" and is_alive(child):
+                return child
     return 0
 
 
