@@ -103,7 +103,8 @@ def _launches(manifest: Manifest) -> Iterator[Launch]:
 def _begun_starter(manifest: Manifest) -> Starter:
     """What starts the workers that need more than a command; it gets ready while the rest is made."""
     starter = Starter(asyncio.get_running_loop())
-    if any(launch.sockets or needs_helper(launch) for launch in _launches(manifest)):
+    firsts = (manifest.launch(InstanceId(name, 0), 1) for name in manifest.plan.pools)
+    if any(launch.sockets or needs_helper(launch) for launch in firsts):
         prepare_to_spawn()
         starter.begin()
     return starter

@@ -94,6 +94,15 @@ def run(kind: str, path: Path, story: str) -> None:
     assert "Traceback" not in done.stderr, done.stderr
 
 
+CROWD = """
+    acceptor.RETRY_SECONDS = 0.05
+    listener = listen(sys.argv[1])
+    subject = Acceptor(listener, Greeter, "here", reserve=True)
+    clients = knock(listener, 5)
+    restore = no_more()
+"""
+"""Five clients, and no descriptor but the reserve."""
+
 KINDS = pytest.mark.parametrize("kind", ["unix", "tcp"])
 
 
@@ -153,12 +162,8 @@ def test_one_at_a_time_is_served_from_the_reserve(kind: str, tmp_path: Path) -> 
     run(
         kind,
         tmp_path / "s",
-        """
-    acceptor.RETRY_SECONDS = 0.05
-    listener = listen(sys.argv[1])
-    subject = Acceptor(listener, Greeter, "here", reserve=True)
-    clients = knock(listener, 5)
-    restore = no_more()
+        CROWD
+        + """
     for client in clients:
         await heard(client)
     assert len(complaints) == 1, complaints
@@ -178,12 +183,8 @@ def test_the_reserve_comes_back_before_anybody_else_can_take_it(tmp_path: Path) 
     run(
         "unix",
         tmp_path / "s",
-        """
-    acceptor.RETRY_SECONDS = 0.05
-    listener = listen(sys.argv[1])
-    subject = Acceptor(listener, Greeter, "here", reserve=True)
-    clients = knock(listener, 5)
-    restore = no_more()
+        CROWD
+        + """
     taken = []
     def wait_for_one():
         try:

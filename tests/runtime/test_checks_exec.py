@@ -15,6 +15,7 @@ from supervisor.core.events import CheckFailed, CheckKind, CheckPassed, Event
 from supervisor.core.identity import InstanceId
 from supervisor.core.launch import ExecCheck, Identity, Launch, LogPolicy
 from supervisor.runtime.checks import Checks
+from supervisor.runtime.starter import Recruit, Starter
 from tests.proc import children_of, is_alive, open_descriptors
 from tests.waiting import async_eventually
 
@@ -249,3 +250,23 @@ async def test_hundreds_of_commands_leave_nothing(prober: Prober) -> None:
             case _:
                 assert await prober.ask("sleep", "1000", seconds=0.01) is not None
                 await async_eventually(lambda: not prober.checks._commands)
+
+
+async def test_a_command_with_limits_is_a_recruit(
+    prober: Prober, starter: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lives under the limits of its worker, and takes no interpreter of its own."""
+    recruits: list[Recruit | None] = []
+    ask = starter.recruit
+
+    def recruit(*, own_group: bool = True) -> Recruit | None:
+        recruits.append(ask(own_group=own_group))
+        return recruits[-1]
+
+    monkeypatch.setattr(starter, "recruit", recruit)
+    monkeypatch.setattr("supervisor.runtime.starter.WAIT_SECONDS", 30.0)
+    monkeypatch.setattr("supervisor.runtime.starter.STALE_SECONDS", 30.0)
+    prober.checks = Checks(post=prober.events.append, launch=lambda *_: prober.launch, starter=starter)
+    prober.launch = replace(prober.launch, limits={"NOFILE": (100, 100)})
+    assert await prober.ask("sh", "-c", 'test "$(ulimit -n)" = 100') is None
+    assert len(recruits) == 1 and recruits[0] is not None

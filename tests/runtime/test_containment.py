@@ -163,6 +163,18 @@ def test_a_reused_pid_is_not_a_member(sleeper: subprocess.Popen[bytes]) -> None:
     assert containment.members(tree) == {sleeper.pid: stat.started}
 
 
+@pytest.mark.parametrize(("controllers", "kills"), [(("memory",), 2), ((), 0)])
+def test_kills_for_want_of_memory(tmp_path: Path, controllers: tuple[str, ...], kills: int) -> None:
+    """The kernel's count is read where it keeps one, and the file is not even looked for elsewhere."""
+    groups = Cgroups(str(tmp_path), "/here", controllers=controllers)
+    (tmp_path / "pool.0.1").mkdir()
+    (tmp_path / "pool.0.1" / "memory.events").write_text("low 0\noom 3\noom_kill 2\noom_group_kill 0\n")
+    try:
+        assert groups.group("pool.0.1").out_of_memory_kills() == kills
+    finally:
+        groups.close()
+
+
 def test_a_control_group_holds_and_kills(cgroups: Cgroups) -> None:
     """What is in a group is listed, killed whole, and can be removed afterwards, nested groups too."""
     group = cgroups.group("pool.0.1")

@@ -116,11 +116,10 @@ def test_without_a_thread_there_are_no_groups(
     assert "can't start new thread; process groups and tags are used" in caplog.text
 
 
-async def test_early_children_are_moved_too(cgroups: Cgroups) -> None:
-    """A worker that forked before it was moved is moved with its children; then its group is sealed."""
+async def assert_moved_with_children(cgroups: Cgroups, process: subprocess.Popen[bytes]) -> None:
+    """A worker that will have two children is moved with them; then its group is sealed."""
     mover = Mover(Containment(cgroups))
     tree = mover.containment.admit(InstanceId("pool", 0), 1)
-    process = start("sh", "-c", "sleep 1000 & sleep 1000 & wait")
     try:
         eventually(lambda: len(children_of(process.pid)) == 2)
         await mover.move(tree, process.pid)
@@ -134,27 +133,18 @@ async def test_early_children_are_moved_too(cgroups: Cgroups) -> None:
         mover.containment.dismiss(tree)
         mover.enclosing.close()
     eventually(lambda: tree.cgroup is not None and tree.cgroup.remove())
+
+
+async def test_early_children_are_moved_too(cgroups: Cgroups) -> None:
+    """The worker may have forked before it was moved."""
+    await assert_moved_with_children(cgroups, start("sh", "-c", "sleep 1000 & sleep 1000 & wait"))
 
 
 async def test_children_of_a_thread_are_moved_too(cgroups: Cgroups) -> None:
     """The worker's other threads may have forked too."""
-    mover = Mover(Containment(cgroups))
-    tree = mover.containment.admit(InstanceId("pool", 0), 1)
     program = "import subprocess, threading; call = lambda: subprocess.run(['sleep', '1000'])"
-    process = start(PYTHON, "-I", "-S", "-c", f"{program}; threading.Thread(target=call).start(); call()")
-    try:
-        eventually(lambda: len(children_of(process.pid)) == 2)
-        await mover.move(tree, process.pid)
-        assert tree.cgroup is not None
-        assert len(tree.cgroup.members()) == 3
-        assert tree.sealed
-        tree.cgroup.kill()
-    finally:
-        process.kill()
-        process.wait()
-        mover.containment.dismiss(tree)
-        mover.enclosing.close()
-    eventually(lambda: tree.cgroup is not None and tree.cgroup.remove())
+    words = PYTHON, "-I", "-S", "-c", f"{program}; threading.Thread(target=call).start(); call()"
+    await assert_moved_with_children(cgroups, start(*words))
 
 
 async def test_who_is_alone_is_seen_to_be(cgroups: Cgroups, monkeypatch: pytest.MonkeyPatch) -> None:
