@@ -253,6 +253,7 @@ class Daemon:
             },
             [MoveLog(self._lines), self._metrics, self._journal.observe, self._systemd.observe],
             before_tick=self._notify.poll,
+            is_behind=self._processes.is_behind,
             note_lateness=self._metrics.lag.note,
         )
         self._control = ControlServer(

@@ -30,7 +30,11 @@ LATE_SECONDS = 1.0
 
 HEARING_SECONDS = 0.25
 """What arrived meanwhile is then heard for so long before any deadline is called missed. Some of it, the
-answers of checks, takes several turns of the loop."""
+answers of checks, takes several turns of the loop; so do the ends of many workers."""
+
+DEADLINES_FIRST_SECONDS = 0.01
+"""For so long deadlines that passed together go before what arrived after them: workers that are to be killed
+at one moment are not killed each after the end of another. Beyond it they take turns with what arrives."""
 
 _ACTS, _REPORTS = frozenset(get_args(Act)), frozenset(get_args(Report))
 # Asked for each effect: isinstance of a union looks at one class after the other.
@@ -55,8 +59,9 @@ class Engine:
     """Inbox, step, perform, observe, re-arm.
 
     `before_tick` is called when a deadline has come, before it is acted on: whoever holds unread
-    messages posts them. `note_lateness` is told how many seconds late the timer rang. With `strict`
-    what goes wrong is raised after it was counted, for tests.
+    messages posts them. `is_behind` says that something has happened which takes several turns of the
+    loop to post: deadlines wait for it. `note_lateness` is told how many seconds late the timer rang.
+    With `strict` what goes wrong is raised after it was counted, for tests.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Engine:
         observers: Sequence[Observer] = (),
         *,
         before_tick: Callable[[], None] = lambda: None,
+        is_behind: Callable[[], bool] = lambda: False,
         note_lateness: Callable[[float], None] = lambda _seconds: None,
         strict: bool = False,
     ) -> None:
@@ -74,6 +80,7 @@ class Engine:
         self._performers = performers
         self._observers = observers
         self._before_tick = before_tick
+        self._is_behind = is_behind
         self._note_lateness = note_lateness
         self._strict = strict
         self._inbox: deque[tuple[Event, asyncio.Future[tuple[Effect, ...]] | None]] = deque()
@@ -84,7 +91,7 @@ class Engine:
         self._resume: asyncio.Handle | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at: float | None = None
-        self._rung_at = 0.0
+        self._rung_at = self._heard_at = 0.0
         self._heard_until = 0.0
         self._one_at_a_time = False
         self._watchers: list[tuple[int, asyncio.Future[None]]] = []
@@ -165,8 +172,16 @@ class Engine:
             if self._strict:
                 raise
             return
+        if isinstance(event, Tick) and event.most:
+            self._tick_again(event, now)
         self._effects.extend(cast("list[Act]", [effect for effect in effects if type(effect) in _ACTS]))
         self._untold = _Step(effects, now, answer, self.host.revision != revision)
+
+    def _tick_again(self, tick: Tick, now: float) -> None:
+        """What was due when the timer rang, and did not fit in, is due before what arrived since."""
+        wanted = next_deadline(self.host)
+        if wanted is not None and wanted <= self._heard_at and now < self._heard_at + DEADLINES_FIRST_SECONDS:
+            self._inbox.appendleft((tick, None))
 
     def _tell(self, done: _Step) -> None:
         reports = cast("list[Report]", [effect for effect in done.effects if type(effect) in _REPORTS])
@@ -219,11 +234,15 @@ class Engine:
                 self._heard_until = now + HEARING_SECONDS + LATE_SECONDS
                 self._alarm = self._loop.call_later(HEARING_SECONDS, self._ring)
                 return
+            if now - self._alarm_at < HEARING_SECONDS and self._is_behind():
+                self._alarm = self._loop.call_later(0, self._ring)
+                return
             self._rung_at = self._alarm_at
             self._note_lateness(now - self._alarm_at)
         self._alarm = self._alarm_at = None
         # What workers said in time is heard before a deadline of theirs is called missed.
         self._before_tick()
+        self._heard_at = self._loop.time()
         self.post(Tick(1) if self._one_at_a_time else Tick())
 
     def _stood_still(self, seconds: float) -> None:

@@ -32,6 +32,7 @@ from supervisor.runtime.children import (
 from supervisor.runtime.containment import MARKER, Containment, Tree
 from supervisor.runtime.descendants import Descendants
 from supervisor.runtime.enclosing import Enclosing
+from supervisor.runtime.ends import Ends
 from supervisor.runtime.execution import prepare_to_spawn
 from supervisor.runtime.ports import OutputPort, SocketsPort
 from supervisor.runtime.procfs import read_stat
@@ -100,6 +101,7 @@ class Processes:
         self._lives: dict[tuple[InstanceId, int], _Life] = {}
         self._by_tree: dict[Tree, _Life] = {}
         prepare_to_spawn()
+        self._ends = Ends()
         self._signals = TreeSignals(containment)
         self._descendants = Descendants(containment, self._orphan_ended)
         self._enclosing = Enclosing(containment, self._descendants.sweep, self._tree_arrived)
@@ -232,6 +234,10 @@ class Processes:
         """The main process of every instance that has one."""
         return {life.instance: life.main.pid for life in self._lives.values() if not life.exited}
 
+    def is_behind(self) -> bool:
+        """Whether an end has happened that is not posted yet."""
+        return self._ends.is_behind()
+
     def close(self) -> None:
         """Watch no more, and kill what belongs to no generation. Living generations are not touched."""
         self._enclosing.close()
@@ -241,6 +247,7 @@ class Processes:
             for child in {id(one): one for one in (life.main, life.leader)}.values():
                 reap_or_release(child)
             self._containment.dismiss(life.tree)
+        self._ends.close()
         self._lives.clear()
         self._by_tree.clear()
         self._containment.close()
@@ -250,9 +257,9 @@ class Processes:
     def _watch(self, life: _Life) -> None:
         """Hear of its end. Not while it is moved: then it must not be reaped."""
         if not life.tree.moving:
-            self._loop.add_reader(life.leader.pidfd, self._leader_ended, life)
+            self._ends.watch(life.leader.pidfd, self._leader_ended, life)
             if life.main is not life.leader and not life.exited:
-                self._loop.add_reader(life.main.pidfd, self._main_ended, life)
+                self._ends.watch(life.main.pidfd, self._main_ended, life)
 
     def _tree_arrived(self, tree: Tree) -> None:
         life = self._by_tree.get(tree)
@@ -262,7 +269,7 @@ class Processes:
     def _watch_main(self, life: _Life, child: Child) -> None:
         former, life.main = life.main, child
         if former is not life.leader:
-            self._loop.remove_reader(former.pidfd)
+            self._ends.forget(former.pidfd)
             reap_or_release(former)
             life.tree.orphans.discard(former.pid)
         if child is not life.leader:
@@ -274,7 +281,7 @@ class Processes:
             self._main_ended(life)
             return
         # It stays a zombie: its pid names the process group of the others.
-        self._loop.remove_reader(life.leader.pidfd)
+        self._ends.forget(life.leader.pidfd)
         if life.exited:
             self._look_again(life)
 
@@ -287,10 +294,10 @@ class Processes:
             status = None
         if status is None:
             # Else it is dead and held by a tracer: the handle stays readable until that lets go.
-            self._loop.remove_reader(life.main.pidfd)
+            self._ends.forget(life.main.pidfd)
             self._loop.call_later(HELD_SECONDS, self._watch_again, life)
             return
-        self._loop.remove_reader(life.main.pidfd)
+        self._ends.forget(life.main.pidfd)
         life.tree.orphans.discard(life.main.pid)
         failure = None if life.launch is None else spawn_failure(life.main, life.launch)
         self._output.drain(life.instance)
@@ -357,8 +364,8 @@ class Processes:
             self._containment.dismiss(life.tree)
 
     def _unwatch(self, life: _Life) -> None:
-        self._loop.remove_reader(life.leader.pidfd)
-        self._loop.remove_reader(life.main.pidfd)
+        self._ends.forget(life.leader.pidfd)
+        self._ends.forget(life.main.pidfd)
         if life.rescan is not None:
             life.rescan.cancel()
             life.rescan = None

@@ -181,6 +181,56 @@ async def test_a_deadline_whose_decision_raises_does_not_hold_up_the_others(
     await async_eventually(lambda: rig.host.instances[A].ready)
 
 
+@pytest.mark.parametrize(("seconds", "before"), [(0.01, 40), (0, 8)])
+async def test_deadlines_of_one_moment_go_before_what_came_after(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, before: int
+) -> None:
+    """More than fit into one step are due at once: an end that follows the first is heard after the last.
+
+    Once their precedence is over it is heard after the step on its way.
+    """
+    rig = Rig(instances=40, min_uptime=50)
+    rig.engine.post(Booted())
+    await async_eventually(lambda: all(one.phase is Phase.STARTING for one in rig.host.instances.values()))
+    order: list[Phase] = []
+    clock = rig.engine.now() + 51
+
+    def note(reports: Sequence[Report], _host: Host, _now: float) -> None:
+        moves = [report for report in reports if isinstance(report, Moved)]
+        order.extend(move.target for move in moves)
+        if any(move.instance == A and move.target is Phase.RUNNING for move in moves):
+            rig.engine.post(Exited(A, 1, ExitStatus(code=0)))
+
+    monkeypatch.setattr(rig.engine, "_observers", [note])
+    # The clock stands still, so that the slice does not end, nor the precedence.
+    monkeypatch.setattr(engine_module, "DEADLINES_FIRST_SECONDS", seconds)
+    monkeypatch.setattr(rig.engine._loop, "time", lambda: clock)
+    rig.engine._heard_until = clock + 1
+    rig.engine._ring()
+    assert order.index(Phase.BACKOFF) == before
+    rig.engine.close()
+
+
+async def test_deadlines_wait_for_what_has_happened() -> None:
+    """As long as ends are waiting to be told no deadline is called missed, but not for ever."""
+    rig = Rig()
+    behind, asked = True, 0
+
+    def is_behind() -> bool:
+        nonlocal asked
+        asked += 1
+        return behind
+
+    rig.engine._is_behind = is_behind
+    rig.engine.post(Booted())
+    await async_eventually(lambda: asked > 20)
+    assert rig.host.instances[A].phase is Phase.PENDING
+    await async_eventually(lambda: rig.host.instances[A].phase is Phase.STARTING, what="the time is over")
+    asked, behind = 0, False
+    await async_eventually(lambda: rig.host.instances[A].ready)
+    assert asked == 1
+
+
 async def test_an_act_or_an_observer_that_raises_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be performed or reported is our bug; it must not end the daemon."""
     rig = Rig(strict=False, min_uptime=0.0)
