@@ -62,6 +62,7 @@ async def test_who_ends_is_told_until_forgotten(ends: Ends, start: Start) -> Non
     assert set(told) == {"first"}
     ends.forget(first)
     ends.forget(first)
+    assert not ends.is_behind()
     told.clear()
     for _ in range(20):
         await asyncio.sleep(0)
