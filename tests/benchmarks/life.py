@@ -59,6 +59,27 @@ class Life:
 
 
 @contextmanager
+def _directories() -> Iterator[tuple[str, Path, Path]]:
+    """In memory the one of a life, on a disk that for what lasts, in memory that for rotated files.
+
+    Sockets, FIFOs and service directories are where /run would have them. On a disk they would be measured
+    instead of who made them: ext4 looks for inodes that were not freed within the last seconds, and a
+    benchmark, which removes a thousand files to make a thousand again, has only such; that was a third of
+    a start of a thousand. All names contain that of the first, which so marks whatever runs here.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="b-", dir="/dev/shm", ignore_cleanup_errors=True) as name,
+        tempfile.TemporaryDirectory(
+            prefix=f"{Path(name).name}-", dir="/tmp", ignore_cleanup_errors=True
+        ) as lasting,
+        tempfile.TemporaryDirectory(
+            prefix=f"{Path(name).name}-", dir="/dev/shm", ignore_cleanup_errors=True
+        ) as kept,
+    ):
+        yield name, Path(lasting), Path(kept)
+
+
+@contextmanager
 def life(
     subject: Subject,
     instances: int,
@@ -73,20 +94,17 @@ def life(
     """Start it, wait for its workers, and leave nothing of it behind.
 
     The workers run `program` with the path of the records and these words. With a rotation (bytes of a
-    file, old files kept) their output goes into files in memory, so that no disk is part of the number.
+    file, old files kept) their output goes into files that are rotated.
     """
-    with (
-        tempfile.TemporaryDirectory(prefix="b-", dir="/tmp", ignore_cleanup_errors=True) as name,
-        tempfile.TemporaryDirectory(prefix="b-", dir="/dev/shm", ignore_cleanup_errors=True) as kept,
-    ):
+    with _directories() as (name, lasting, kept):
         records = Records(Path(name) / "fifo")
         os.mkfifo(Path(name) / "gate")
         directory = Path(name) / "d"
         directory.mkdir()
         words = tuple(word.format(directory=name) for word in words)
         command = (str(built(program, "-static")), str(records.path), *words)
-        logs = Rotation(Path(kept), *rotation) if rotation else None
-        job = Job(directory, command, instances, grace, logs, nofile)
+        logs = Rotation(kept, *rotation) if rotation else None
+        job = Job(directory, lasting, command, instances, grace, logs, nofile)
         supervisor = subject.configure(job)
         launched = time.monotonic()
         one = Life(subject, job, records, subject.start(job, supervisor), launched, settle)
@@ -100,7 +118,7 @@ def life(
             if one.process.poll() is None:
                 one.process.kill()
             one.process.wait()
-            sweep(name)
+            sweep(Path(name).name)
             records.close()
 
 

@@ -63,6 +63,8 @@ class Pitboss(Subject):
         }
         if job.nofile:
             pool["limits"] = {"nofile": job.nofile}
+        # By default beside the journal, which alone is on a disk: the logs of the others are not.
+        pool["logs"] = {"directory": str(job.directory / "logs")}
         if job.logs:
             pool["logs"] = {
                 "directory": str(job.logs.directory),
@@ -72,7 +74,7 @@ class Pitboss(Subject):
         manifest = {
             "version": 1,
             "name": "bench",
-            "state_directory": str(job.directory / "state"),
+            "state_directory": str(job.lasting),
             "runtime_directory": str(job.directory / "run"),
             "pools": {"pool": pool},
         }

@@ -25,10 +25,13 @@ class Rotation:
 class Job:
     """What is asked of every subject alike.
 
-    `command` is the worker with its arguments; `directory` is the subject's own, empty at first.
+    `command` is the worker with its arguments. `directory` is the subject's own, empty at first and in
+    memory, and output goes there by default; `lasting` is one on a disk, for what is to survive a crash of
+    the machine and is synced.
     """
 
     directory: Path
+    lasting: Path
     command: tuple[str, ...]
     instances: int
     grace_seconds: int = 10
