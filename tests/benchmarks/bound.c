@@ -1,6 +1,8 @@
 /* The lower bound: the least that a supervisor of one program can do, in C.
  *
- *     bound COUNT GRACE_MILLISECONDS PROGRAM ARGUMENT...
+ *     bound COUNT GRACE_MILLISECONDS DESCRIPTORS UID:GID PROGRAM ARGUMENT...
+ *
+ * With a limit of 0, or a uid of 0, its own is kept.
  *
  * Keeps COUNT copies alive: one that ends is replaced at once. SIGTERM or SIGINT ends it: SIGTERM to
  * all, and SIGKILL to who is left when the grace window is over. It reads no configuration, keeps no
@@ -40,6 +42,8 @@ static int count, living, ending;
 static int epoll;
 static char **command;
 static sigset_t unblocked;
+static struct rlimit limit;
+static unsigned uid, gid;
 
 static void fail(const char *what)
 {
@@ -64,6 +68,11 @@ static void spawn(int index)
         /* signalfd needs its signals blocked, and a blocked mask survives execve. */
         sigprocmask(SIG_SETMASK, &unblocked, NULL);
         setsid();
+        if (limit.rlim_max) setrlimit(RLIMIT_NOFILE, &limit);
+        /* The bare calls: those of the library talk to the threads of the process that it thinks it is in. */
+        if (uid && (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setgid, gid) < 0
+                    || syscall(SYS_setuid, uid) < 0))
+            _exit(126);
         execv(command[0], command);
         failure = errno;
         _exit(127);
@@ -110,13 +119,14 @@ static void begin_to_end(int timer, long milliseconds)
 
 int main(int argc, char **argv)
 {
-    if (argc < 4) {
-        fprintf(stderr, "usage: bound COUNT GRACE_MILLISECONDS PROGRAM ARGUMENT...\n");
+    if (argc < 6 || sscanf(argv[4], "%u:%u", &uid, &gid) != 2) {
+        fprintf(stderr, "usage: bound COUNT GRACE_MILLISECONDS DESCRIPTORS UID:GID PROGRAM ARGUMENT...\n");
         return 64;
     }
     count = atoi(argv[1]);
     long grace = atol(argv[2]);
-    command = argv + 3;
+    limit.rlim_cur = limit.rlim_max = (rlim_t)atol(argv[3]);
+    command = argv + 5;
 
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);

@@ -8,15 +8,11 @@ import argparse
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
-from statistics import median
 
-from tests.benchmarks import install
-from tests.benchmarks.capture import capture
-from tests.benchmarks.family import family
+from tests.benchmarks import install, narrow
 from tests.benchmarks.kin import use
 from tests.benchmarks.life import (
     SETTLE_SECONDS,
@@ -24,24 +20,16 @@ from tests.benchmarks.life import (
     idle,
     life,
     memory,
-    overshoot,
-    replaced_together,
-    replacements,
     rest,
-    start,
-    stop,
 )
+from tests.benchmarks.measures import Turn, parts
 from tests.benchmarks.ours import Bound, Pitboss, built
 from tests.benchmarks.peers import PEERS
 from tests.benchmarks.report import Report
 from tests.benchmarks.subject import Subject
 
 SUBJECTS: tuple[type[Subject], ...] = (Bound, Pitboss, *PEERS)
-MEASURES = ("lives", "hung", "all", "logs", "flood", "family", "limits", "idle")
-FLOODED = 150
-"""A hundred that write without end, as worker.c decides, and fifty quiet ones that are killed."""
-KILLS_IN_A_FLOOD = 20
-Turn = Callable[[Subject, int], dict[str, float]]
+MEASURES = ("lives", "hung", "all", "logs", "flood", "family", "limits", "users", "idle")
 
 
 def machine() -> dict[str, object]:
@@ -60,49 +48,6 @@ def machine() -> dict[str, object]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "load before": os.getloadavg(),
-    }
-
-
-def one_life(kills: int, settle: float) -> Turn:
-    """Start, kill some, stop."""
-
-    def turn(subject: Subject, instances: int) -> dict[str, float]:
-        with life(subject, instances, settle=settle) as one:
-            found = start(one)
-            if kills:
-                found["kill to replacement"] = median(replacements(one, kills))
-            else:
-                rest(settle)
-            return found | stop(one)
-
-    return turn
-
-
-def hung(subject: Subject, instances: int) -> dict[str, float]:
-    """Stop workers that do not end."""
-    with life(subject, instances, grace=1, words=("hang",), settle=0.1) as one:
-        return {"past the grace window": overshoot(one)}
-
-
-def everything(subject: Subject, instances: int) -> dict[str, float]:
-    """Kill all workers at one moment."""
-    with life(subject, instances) as one:
-        return {"all killed to all replaced": replaced_together(one)}
-
-
-def limited(subject: Subject, instances: int) -> dict[str, float]:
-    """Start workers that each get a limit, which costs some supervisors a program in between."""
-    with life(subject, instances, nofile=1024) as one:
-        return {f"{measure}, with a limit": value for measure, value in start(one).items()}
-
-
-def flooded(subject: Subject, instances: int) -> dict[str, float]:
-    """Kill the quiet ones of workers of which a hundred write without end."""
-    with life(subject, instances, words=("crowd", "{directory}/"), rotation=(16 * 2**20, 2)) as one:
-        found = sorted(replacements(one, kills=KILLS_IN_A_FLOOD))
-    return {
-        "kill to replacement, flood": median(found),
-        "kill to replacement, flood, slowest": found[-1],
     }
 
 
@@ -194,28 +139,12 @@ def main() -> int:
         str(built("worker", "-static")),
     )
     settle = 0.1 if options.smoke else SETTLE_SECONDS
-    kills = {1: 3, 3: 3, 200: 10, 1000: 10}
-    if "lives" in options.measures:
-        sizes = {size: one_life(kills.get(size, 0), settle) for size in options.sizes}
-        rounds(report, subjects, sizes, options.rounds)
-    if "hung" in options.measures:
-        rounds(report, subjects, {3 if options.smoke else 100: hung}, options.rounds)
-    if "all" in options.measures:
-        rounds(report, subjects, {3 if options.smoke else 1000: everything}, options.rounds)
-    rotating = [subject for subject in subjects if subject.rotates]
-    if "logs" in options.measures:
-        floods: dict[int, Turn] = {
-            size: partial(capture, mib=1 if options.smoke else 512)
-            for size in ((1,) if options.smoke else (1, 100))
-        }
-        rounds(report, rotating, floods, options.rounds)
-    if "limits" in options.measures:
-        able = [subject for subject in subjects if subject.limits]
-        rounds(report, able, {3 if options.smoke else 200: limited}, options.rounds)
-    if "family" in options.measures:
-        rounds(report, subjects, {1: family}, 1)
-    if "flood" in options.measures:
-        rounds(report, rotating, {FLOODED: flooded}, options.rounds)
+    for part in parts(options.sizes, settle, smoke=options.smoke):
+        if part.name in options.measures:
+            able = [subject for subject in subjects if part.can(subject)]
+            rounds(report, able, part.turns, min(options.rounds, part.most_rounds))
+    if "users" in options.measures and not narrow.may_give_users():
+        missing["workers with a user"] = "only root can give them one"
     seconds = 0.5 if options.smoke else 20.0
     if "idle" in options.measures:
         for size in (0, 3) if options.smoke else options.idle_sizes:

@@ -88,7 +88,8 @@ def life(
     words: tuple[str, ...] = (),
     program: str = "worker",
     rotation: tuple[int, int] | None = None,
-    nofile: int | None = None,
+    nofile: int = 0,
+    user: str = "",
     settle: float = SETTLE_SECONDS,
 ) -> Iterator[Life]:
     """Start it, wait for its workers, and leave nothing of it behind.
@@ -97,6 +98,7 @@ def life(
     file, old files kept) their output goes into files that are rotated.
     """
     with _directories() as (name, lasting, kept):
+        Path(name).chmod(0o755)
         records = Records(Path(name) / "fifo")
         os.mkfifo(Path(name) / "gate")
         directory = Path(name) / "d"
@@ -104,7 +106,7 @@ def life(
         words = tuple(word.format(directory=name) for word in words)
         command = (str(built(program, "-static")), str(records.path), *words)
         logs = Rotation(kept, *rotation) if rotation else None
-        job = Job(directory, lasting, command, instances, grace, logs, nofile)
+        job = Job(directory, lasting, command, instances, grace, logs, nofile, user)
         supervisor = subject.configure(job)
         launched = time.monotonic()
         one = Life(subject, job, records, subject.start(job, supervisor), launched, settle)

@@ -1,5 +1,6 @@
 """Pitboss and the lower bound as subjects of a comparison."""
 
+import pwd
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ _programs = tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp", ignore_clea
 @cache
 def built(name: str, *options: str) -> Path:
     """A C program of this folder, compiled once for the life of this process."""
+    Path(_programs.name).chmod(0o755)
     program = Path(_programs.name) / name
     subprocess.run(["gcc", "-O2", *options, "-o", str(program), str(HERE / f"{name}.c")], check=True)
     return program
@@ -39,7 +41,10 @@ class Bound(Subject):
         return said("gcc", "--version") and said("gcc", "-dumpfullversion")
 
     def configure(self, job: Job) -> list[str]:
-        return [str(built("bound")), str(job.instances), str(job.grace_seconds * 1000), *job.command]
+        entry = pwd.getpwnam(job.user) if job.user else None
+        identity = f"{entry.pw_uid}:{entry.pw_gid}" if entry else "0:0"
+        numbers = (str(job.instances), str(job.grace_seconds * 1000), str(job.nofile), identity)
+        return [str(built("bound")), *numbers, *job.command]
 
 
 class Pitboss(Subject):
@@ -63,6 +68,8 @@ class Pitboss(Subject):
         }
         if job.nofile:
             pool["limits"] = {"nofile": job.nofile}
+        if job.user:
+            pool["user"] = job.user
         # By default beside the journal, which alone is on a disk: the logs of the others are not.
         pool["logs"] = {"directory": str(job.directory / "logs")}
         if job.logs:

@@ -53,6 +53,7 @@ class Supervisord(Subject):
                 "autorestart=true",
                 "startsecs=0",
                 f"stopwaitsecs={job.grace_seconds}",
+                f"user={job.user}" if job.user else "",
             ]
         if job.logs:
             lines += [
@@ -100,6 +101,8 @@ class Circus(Subject):
             ]
             if job.nofile:
                 lines += [f"rlimit_nofile = {job.nofile}"]
+            if job.user:
+                lines += [f"uid = {job.user}"]
             if job.logs:
                 lines += self._stream("stdout", index, job.logs) + self._stream("stderr", index, job.logs)
         path = job.directory / "circus.ini"
@@ -116,9 +119,8 @@ class Circus(Subject):
         ]
 
 
-def _services(job: Job, logger: Callable[[Path, Rotation], str], limiter: str) -> list[Path]:
+def _services(job: Job, logger: Callable[[Path, Rotation], str], prefix: str) -> list[Path]:
     """A directory for each instance, with the scripts that their manuals show."""
-    prefix = f"{limiter} -o {job.nofile} " if job.nofile else ""
     parent = job.directory / "services"
     parent.mkdir()
     found = []
@@ -156,7 +158,9 @@ class S6(Subject):
         return _debian_version("s6")
 
     def configure(self, job: Job) -> list[str]:
-        for service in _services(job, self._logger, "s6-softlimit"):
+        prefix = f"s6-softlimit -o {job.nofile} " if job.nofile else ""
+        prefix += f"s6-setuidgid {job.user} " if job.user else ""
+        for service in _services(job, self._logger, prefix):
             # In milliseconds; without this file SIGKILL never comes.
             (service / "timeout-kill").write_text(f"{job.grace_seconds * 1000}\n")
         # By default it takes no more than 500.
@@ -181,7 +185,9 @@ class Runit(Subject):
         return _debian_version("runit")
 
     def configure(self, job: Job) -> list[str]:
-        _services(job, self._logger, "chpst")
+        options = f"-o {job.nofile} " if job.nofile else ""
+        options += f"-u {job.user} " if job.user else ""
+        _services(job, self._logger, f"chpst {options}" if options else "")
         return ["runsvdir", "-P", str(job.directory / "services")]
 
     @staticmethod
@@ -236,6 +242,7 @@ class Pm2(Subject):
                 "kill_timeout": job.grace_seconds * 1000,
                 "pmx": False,
                 "vizion": False,
+                **({"uid": job.user} if job.user else {}),
             }
         ]
         path = job.directory / "ecosystem.config.json"

@@ -38,6 +38,8 @@ class Records:
     def __init__(self, path: Path) -> None:
         self.path = path
         os.mkfifo(path)
+        # Workers may be of another user.
+        path.chmod(0o666)
         # Read and write: so there is no end of file between two workers, and opening does not wait.
         self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         fcntl.fcntl(self._descriptor, F_SETPIPE_SZ, PIPE_SIZE)

@@ -37,8 +37,10 @@ class Job:
     grace_seconds: int = 10
     logs: Rotation | None = None
     """None: the output goes where it goes by default."""
-    nofile: int | None = None
-    """The limit of descriptors that a worker gets; the bound sets none, one system call would be all."""
+    nofile: int = 0
+    """The limit of descriptors that a worker gets; 0: its supervisor's."""
+    user: str = ""
+    """Whose process a worker is; empty: its supervisor's user."""
 
 
 class Subject(ABC):
@@ -54,7 +56,7 @@ class Subject(ABC):
     rotates = True
     """Whether it, or what belongs to it, captures output into files that it rotates."""
     limits = True
-    """Whether it can give a worker a limit of descriptors."""
+    """Whether it can give a worker a limit of descriptors; each can give it a user."""
     remark = ""
 
     def takes(self, instances: int) -> bool:
