@@ -12,9 +12,8 @@ from tests.benchmarks import (
     bench_scrape,
     bench_wishes,
     compare,
-    control_plane,
 )
 
 if __name__ == "__main__":
-    parts = (bench_core, bench_wishes, bench_lines, bench_loop, bench_scrape, compare, control_plane)
+    parts = (bench_core, bench_wishes, bench_lines, bench_loop, bench_scrape, compare)
     sys.exit(max([part.main() for part in parts]))

@@ -29,7 +29,7 @@ from tests.benchmarks.report import Report
 from tests.benchmarks.subject import Subject
 
 SUBJECTS: tuple[type[Subject], ...] = (Bound, Pitboss, *PEERS)
-MEASURES = ("lives", "hung", "all", "logs", "flood", "family", "limits", "users", "idle")
+MEASURES = ("lives", "hung", "all", "logs", "flood", "family", "limits", "users", "clients", "asking", "idle")
 
 
 def machine() -> dict[str, object]:

@@ -4,6 +4,7 @@ Every number is of the same kind for every subject: what a worker's own clock or
 its end says. Nothing here knows which supervisor it is.
 """
 
+import math
 import os
 import subprocess
 import tempfile
@@ -133,15 +134,24 @@ def start(one: Life) -> dict[str, float]:
     }
 
 
-def replacements(one: Life, kills: int) -> list[float]:
-    """Kill workers one after the other; milliseconds from each SIGKILL to its replacement's begin."""
+def replacements(
+    one: Life, kills: int, *, pause: float | None = None, within: float = math.inf
+) -> list[float]:
+    """Kill workers one after the other; milliseconds from each SIGKILL to its replacement's begin.
+
+    No other is killed when so many seconds are over.
+    """
     rest(one.settle_seconds)
     found = []
     watch = Watch()
     quiet = [index for index, record in enumerate(one.began) if record.kind == "B"]
     watch.add(one.workers)
-    pause = one.subject.pause_seconds if one.job.instances >= kills else one.settle_seconds
+    if pause is None:
+        pause = one.subject.pause_seconds if one.job.instances >= kills else one.settle_seconds
+    until = time.monotonic() + within
     for count in range(kills):
+        if time.monotonic() > until:
+            break
         place = quiet[count * 7 % len(quiet)]
         before = watch.kill(one.workers[place])
         record = one.records.take(1, REPLACE_WITHIN)[0]

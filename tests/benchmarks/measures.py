@@ -21,6 +21,8 @@ from tests.benchmarks.life import (
     start,
     stop,
 )
+from tests.benchmarks.load import asking, bothered
+from tests.benchmarks.ours import Bound
 from tests.benchmarks.subject import Subject
 
 FLOODED = 150
@@ -100,4 +102,17 @@ def parts(sizes: list[int], settle: float, *, smoke: bool) -> list[Part]:
         ),
         Part("family", {1: family}, most_rounds=1),
         Part("flood", {FLOODED: flooded}, lambda subject: subject.rotates),
+        Part(
+            "clients",
+            {
+                size: partial(bothered, kills=3 if smoke else 100)
+                for size in ([3] if smoke else [1, 200, 1000])
+            },
+            lambda subject: subject.asked or isinstance(subject, Bound),
+        ),
+        Part(
+            "asking",
+            {3 if smoke else 1000: partial(asking, seconds=0.2 if smoke else 4.0)},
+            lambda subject: subject.asked,
+        ),
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.benchmarks.subject import Job, Subject, said
+from tests.benchmarks.subject import Endpoint, Job, Subject, said
 
 HERE = Path(__file__).resolve().parent
 PITBOSSD = Path(sys.executable).parent / "pitbossd"
@@ -51,6 +51,7 @@ class Pitboss(Subject):
     """Ours: the whole daemon, with journal, output to files, and its control plane on a unix socket."""
 
     name = "pitboss"
+    asked = True
 
     def missing(self) -> str | None:
         return None if PITBOSSD.exists() else f"there is no {PITBOSSD}"
@@ -88,3 +89,10 @@ class Pitboss(Subject):
         path = job.directory / "pitboss.yaml"
         path.write_text(yaml.safe_dump(manifest, sort_keys=False))
         return [str(PITBOSSD), "run", str(path)]
+
+    def endpoint(self, job: Job) -> Endpoint:
+        paths = {"status": "/v1/status", "metrics": "/metrics", "small": "/livez"}
+        return Endpoint(
+            job.directory / "run" / "control.sock",
+            {what: f"GET {path} HTTP/1.1\r\nHost: pitboss\r\n\r\n" for what, path in paths.items()},
+        )

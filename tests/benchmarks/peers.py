@@ -9,11 +9,12 @@ import shlex
 import shutil
 import signal
 import subprocess
+import xmlrpc.client
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.benchmarks.install import CACHE
-from tests.benchmarks.subject import Job, Rotation, Subject, said
+from tests.benchmarks.subject import Endpoint, Job, Rotation, Subject, said
 
 
 class Supervisord(Subject):
@@ -21,6 +22,7 @@ class Supervisord(Subject):
 
     name = "supervisord"
     limits = False
+    asked = True
     _bin = CACHE / "supervisord" / "bin"
 
     def missing(self) -> str | None:
@@ -65,6 +67,22 @@ class Supervisord(Subject):
         path = job.directory / "supervisord.conf"
         path.write_text("\n".join(lines) + "\n")
         return [str(self._bin / "supervisord"), "-c", str(path)]
+
+    def endpoint(self, job: Job) -> Endpoint:
+        path = job.directory / "s.sock"
+        return Endpoint(
+            path,
+            {
+                "status": _xml_rpc("supervisor.getAllProcessInfo"),
+                "small": _xml_rpc("supervisor.getProcessInfo", "pool:pool_0000"),
+            },
+        )
+
+
+def _xml_rpc(method: str, *arguments: str) -> str:
+    body = xmlrpc.client.dumps(arguments, method)
+    head = f"POST /RPC2 HTTP/1.1\r\nHost: bench\r\nContent-Type: text/xml\r\nContent-Length: {len(body)}"
+    return f"{head}\r\n\r\n{body}"
 
 
 class Circus(Subject):

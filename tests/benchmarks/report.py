@@ -15,6 +15,8 @@ UNITS = {
     "CPU of capture": "s/GiB",
     "lines lost": "lines",
     "lines torn": "lines",
+    "answers meanwhile": "/s",
+    **{f"answers, {what}": "/s" for what in ("status", "metrics", "small")},
     "left after a crash, in its group": "of 1",
     "left after a crash, in its own session": "of 1",
     "left after a stop, in its group": "of 1",

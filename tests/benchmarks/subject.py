@@ -43,6 +43,17 @@ class Job:
     """Whose process a worker is; empty: its supervisor's user."""
 
 
+@dataclass(frozen=True)
+class Endpoint:
+    """A unix socket with HTTP, and the whole requests that clients send to it.
+
+    "status" asks for the state of all instances, "small" for as little as there is.
+    """
+
+    path: Path
+    questions: dict[str, str]
+
+
 class Subject(ABC):
     """A supervisor; each kind says what differs."""
 
@@ -57,6 +68,8 @@ class Subject(ABC):
     """Whether it, or what belongs to it, captures output into files that it rotates."""
     limits = True
     """Whether it can give a worker a limit of descriptors; each can give it a user."""
+    asked = False
+    """Whether its control plane is HTTP on a unix socket."""
     remark = ""
 
     def takes(self, instances: int) -> bool:
@@ -78,6 +91,10 @@ class Subject(ABC):
     def environment(self) -> dict[str, str]:
         """What its environment has more than that of the others."""
         return {}
+
+    def endpoint(self, job: Job) -> Endpoint | None:
+        """Where clients ask it; None if it has no such place."""
+        return None
 
     def start(self, job: Job, command: list[str]) -> subprocess.Popen[bytes]:
         """Run what `configure` returned."""

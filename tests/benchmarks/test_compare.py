@@ -28,6 +28,13 @@ FAMILY = {
     for after in ("a crash", "a stop")
     for where in ("group", "own session")
 }
+CLIENTS = {"kill to replacement, clients", "kill to replacement, clients, slowest", "answers meanwhile"}
+ASKING = {
+    measure.format(what)
+    for what in ("status", "metrics", "small")
+    for measure in ("answers, {}", "answer, {}, median", "answer, {}, p99", "CPU of an answer, {}")
+}
+OURS_ALONE = CAPTURE | FLOOD | ASKING | {"answers meanwhile"}
 RESTING = {"idle CPU", "idle wake-ups", "RSS", "PSS"}
 
 
@@ -55,11 +62,13 @@ def test_a_small_comparison_fills_every_table(tmp_path: Path) -> None:
         | FAMILY
         | LIMITS
         | (USERS if os.geteuid() == 0 else set())
+        | CLIENTS
+        | ASKING
         | {"past the grace window", "all killed to all replaced"}
     )
     for measure, sizes in document["samples"].items():
         for size, subjects in sizes.items():
-            both = set() if measure in CAPTURE | FLOOD else {"bound"}
+            both = set() if measure in OURS_ALONE else {"bound"}
             assert set(subjects) == both | {"pitboss"}, (measure, size)
     for wrong in ("lines lost", "lines torn"):
         assert set(document["samples"][wrong]["1"]["pitboss"].values()) == {0}

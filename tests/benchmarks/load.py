@@ -1,0 +1,140 @@
+"""What a supervisor's control plane answers, and how soon it replaces a worker while clients keep it busy.
+
+The client is `client.c`: eight connections on the unix socket of the supervisor, each of which asks again
+as soon as it is answered. With the supervisor and the workers it has the machine's cores to share, so a
+number is of all of them. It carries the directory of its life in its words and ends with that life.
+
+Who has no HTTP endpoint is not measured here. The bound has none either and is measured undisturbed, as
+the other side of the ratio. circus answers on ZeroMQ, which this client does not speak. Decides nothing
+about how a supervisor is asked: that is each subject's `endpoint`.
+"""
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from tests.benchmarks.kin import use
+from tests.benchmarks.life import Life, life, replacements, rest
+from tests.benchmarks.ours import built
+from tests.benchmarks.subject import Subject
+
+CONNECTIONS = 8
+LISTENS_WITHIN = 30.0
+HEARD_WITHIN = 30.0
+KILLING_SECONDS = 20.0
+"""A supervisor that takes a second for a replacement is not killed a hundred workers of in a round."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a client was told: see client.c. Times in milliseconds."""
+
+    answers: int
+    failed: int
+    seconds: float
+    median: float
+    p99: float
+    slowest: float
+
+
+class Client:
+    """A client that asks until its time is over, or until it is told to end."""
+
+    def __init__(self, path: Path, requests: tuple[str, ...], *, rate: float = 0, seconds: float = 0) -> None:
+        words = (str(path), str(CONNECTIONS), str(rate), str(seconds), *requests)
+        _wait_for_a_listener(path)
+        self._process = subprocess.Popen(
+            [str(built("client", "-static")), *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        )
+
+    def heard(self) -> Heard:
+        """Wait for its end, and what it was told."""
+        output, _ = self._process.communicate(timeout=HEARD_WITHIN)
+        answers, failed, *rest_of_it = output.split()
+        return Heard(int(answers), int(failed), *map(float, rest_of_it))
+
+    def end(self) -> Heard:
+        """Let it ask nothing more."""
+        self._process.terminate()
+        return self.heard()
+
+    def close(self) -> None:
+        """Reap it, whatever became of it."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+
+
+@contextmanager
+def client(path: Path, *requests: str, rate: float = 0, seconds: float = 0) -> Iterator[Client]:
+    """A client that does not outlive this."""
+    one = Client(path, requests, rate=rate, seconds=seconds)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def _wait_for_a_listener(path: Path) -> None:
+    until = time.monotonic() + LISTENS_WITHIN
+    while True:
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) == 0:
+                return
+        if time.monotonic() > until:
+            raise TimeoutError(f"nobody listens on {path} after {LISTENS_WITHIN:g} s")
+        rest(0.01)
+
+
+def _all_answered(heard: Heard) -> Heard:
+    if heard.failed or not heard.answers:
+        raise ValueError(f"{heard.answers} answers, and {heard.failed} requests failed")
+    return heard
+
+
+def _killed(one: Life, kills: int) -> dict[str, float]:
+    found = sorted(replacements(one, kills, pause=one.subject.pause_seconds, within=KILLING_SECONDS))
+    return {
+        "kill to replacement, clients": median(found),
+        "kill to replacement, clients, slowest": found[-1],
+    }
+
+
+def bothered(subject: Subject, instances: int, *, kills: int) -> dict[str, float]:
+    """Kill workers while clients ask for everything there is, again and again."""
+    with life(subject, instances) as one:
+        endpoint = subject.endpoint(one.job)
+        if endpoint is None:
+            return _killed(one, kills)
+        requests = [request for what, request in endpoint.questions.items() if what != "small"]
+        with client(endpoint.path, *requests) as busy:
+            found = _killed(one, kills)
+            heard = _all_answered(busy.end())
+    return found | {"answers meanwhile": heard.answers / heard.seconds}
+
+
+def asking(subject: Subject, instances: int, *, seconds: float) -> dict[str, float]:
+    """Ask one kind of question after the other, each for so many seconds."""
+    found: dict[str, float] = {}
+    with life(subject, instances) as one:
+        endpoint = subject.endpoint(one.job)
+        assert endpoint is not None
+        rest(one.settle_seconds)
+        for what, request in endpoint.questions.items():
+            supervisors = one.supervisors()
+            before = use(supervisors)
+            with client(endpoint.path, request, seconds=seconds) as busy:
+                heard = _all_answered(busy.heard())
+            used = use(supervisors).cpu_seconds - before.cpu_seconds
+            found |= {
+                f"answers, {what}": heard.answers / heard.seconds,
+                f"answer, {what}, median": heard.median,
+                f"answer, {what}, p99": heard.p99,
+                f"CPU of an answer, {what}": used / heard.answers * 1000,
+            }
+    return found
