@@ -1,10 +1,12 @@
 /* A worker with two children that it never waits for: one in its process group, one in a session of its own.
  *
- *     family FIFO
+ *     family FIFO          all three die of SIGTERM as any program does that does not care
+ *     family FIFO obey     the worker catches SIGTERM and exits in order; of its children it thinks no more
  *
- * All three die of SIGTERM as any program does that does not care. Their pids are said in one write.
+ * Their pids are said in one write.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <time.h>
 #include <unistd.h>
@@ -34,6 +36,12 @@ static int32_t child(int session)
     return pid;
 }
 
+static void obey(int number)
+{
+    (void)number;
+    _exit(0);
+}
+
 int main(int argc, char **argv)
 {
     struct timespec now;
@@ -42,6 +50,8 @@ int main(int argc, char **argv)
     int fifo = open(argv[1], O_WRONLY | O_NONBLOCK | O_CLOEXEC);
     int64_t when = now.tv_sec * 1000000000LL + now.tv_nsec;
     int32_t group = child(0), session = child(1);
+    /* After the children are made, who would inherit it; before anybody knows that we are there. */
+    if (argc > 2) signal(SIGTERM, obey);
     struct record records[] = {{getpid(), 'B', when}, {group, 'G', when}, {session, 'S', when}};
     if (fifo < 0 || write(fifo, records, sizeof records) < 0) return 74;
     close(fifo);

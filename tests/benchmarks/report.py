@@ -17,10 +17,11 @@ UNITS = {
     "lines torn": "lines",
     "answers meanwhile": "/s",
     **{f"answers, {what}": "/s" for what in ("status", "metrics", "small")},
-    "left after a crash, in its group": "of 1",
-    "left after a crash, in its own session": "of 1",
-    "left after a stop, in its group": "of 1",
-    "left after a stop, in its own session": "of 1",
+    **{
+        f"left after {end}, in its {where}": "of 1"
+        for end in ("a crash", "a crash and a stop", "a stop", "a stop that it obeyed")
+        for where in ("group", "own session")
+    },
 }
 
 

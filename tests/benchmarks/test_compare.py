@@ -25,7 +25,7 @@ CAPTURE = {"captured", "CPU of capture", "lines lost", "lines torn"}
 FLOOD = {"kill to replacement, flood", "kill to replacement, flood, slowest"}
 FAMILY = {
     f"left after {after}, in its {where}"
-    for after in ("a crash", "a stop")
+    for after in ("a crash", "a crash and a stop", "a stop", "a stop that it obeyed")
     for where in ("group", "own session")
 }
 CLIENTS = {"kill to replacement, clients", "kill to replacement, clients, slowest", "answers meanwhile"}
