@@ -22,13 +22,13 @@ from tests.benchmarks.life import (
     memory,
     rest,
 )
+from tests.benchmarks.load import be_asked
 from tests.benchmarks.measures import Turn, parts
 from tests.benchmarks.ours import Bound, Pitboss, built
 from tests.benchmarks.peers import PEERS
 from tests.benchmarks.report import Report
 from tests.benchmarks.subject import Subject
 
-SUBJECTS: tuple[type[Subject], ...] = (Bound, Pitboss, *PEERS)
 MEASURES = ("lives", "hung", "all", "logs", "flood", "family", "limits", "users", "clients", "asking", "idle")
 
 
@@ -82,7 +82,9 @@ def rest_together(
         for subject in subjects:
             if subject.takes(size):
                 try:
-                    lives.append(stack.enter_context(life(subject, size)))
+                    one = stack.enter_context(life(subject, size))
+                    be_asked(one)
+                    lives.append(one)
                 except Exception as error:  # noqa: BLE001 - as above
                     report.failures.append(f"{subject.name} idle with {size}: {error}")
         rest(settle)
@@ -96,12 +98,11 @@ def rest_together(
     print(f"{size} instances, idle", file=sys.stderr)
 
 
-def choose(names: list[str]) -> tuple[list[Subject], dict[str, str]]:
+def choose(names: list[str], pitboss: Pitboss) -> tuple[list[Subject], dict[str, str]]:
     """The subjects that can be measured here, the bound first; why the others cannot."""
     found: list[Subject] = []
     missing = {}
-    for kind in SUBJECTS:
-        subject = kind()
+    for subject in (Bound(), pitboss, *(kind() for kind in PEERS)):
         if names and subject.name not in names:
             continue
         reason = subject.missing()
@@ -127,9 +128,12 @@ def main() -> int:
     options = parser.parse_args()
     if options.smoke:
         options.only, options.rounds, options.sizes = ["bound", "pitboss"], 1, [3]
+        pitboss = Pitboss()
     else:
         install.main()
-    subjects, missing = choose(options.only)
+        wheel = install.wheel_directory() / "bin/pitbossd"
+        pitboss = Pitboss(wheel) if wheel.exists() else Pitboss()
+    subjects, missing = choose(options.only, pitboss)
     report = Report(
         machine(),
         {subject.name: subject.version() for subject in subjects},

@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPResponse
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 
@@ -26,6 +28,7 @@ from tests.benchmarks.subject import Subject
 CONNECTIONS = 8
 LISTENS_WITHIN = 30.0
 HEARD_WITHIN = 30.0
+WARM_REQUESTS = 20
 KILLING_SECONDS = 20.0
 """A supervisor that takes a second for a replacement is not killed a hundred workers of in a round."""
 
@@ -116,6 +119,21 @@ def bothered(subject: Subject, instances: int, *, kills: int) -> dict[str, float
             found = _killed(one, kills)
             heard = _all_answered(busy.end())
     return found | {"answers meanwhile": heard.answers / heard.seconds}
+
+
+def be_asked(one: Life) -> None:
+    """Ask it a few times, so that nothing of its control plane is still to be loaded or made."""
+    endpoint = one.subject.endpoint(one.job)
+    if endpoint is None:
+        return
+    _wait_for_a_listener(endpoint.path)
+    for _, request in zip(range(WARM_REQUESTS), cycle(endpoint.questions.values()), strict=False):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(endpoint.path))
+            connection.sendall(request.encode())
+            answer = HTTPResponse(connection)
+            answer.begin()
+            answer.read()
 
 
 def asking(subject: Subject, instances: int, *, seconds: float) -> dict[str, float]:

@@ -53,11 +53,16 @@ class Pitboss(Subject):
     name = "pitboss"
     asked = True
 
+    def __init__(self, program: Path = PITBOSSD) -> None:
+        self.program = program
+        if program == PITBOSSD:
+            self.remark = "from the tree, not from a wheel: editable, and beside the tools of the tests"
+
     def missing(self) -> str | None:
-        return None if PITBOSSD.exists() else f"there is no {PITBOSSD}"
+        return None if self.program.exists() else f"there is no {self.program}"
 
     def version(self) -> str:
-        return said(str(PITBOSSD), "--version").rpartition(" ")[2]
+        return said(str(self.program), "--version").rpartition(" ")[2]
 
     def configure(self, job: Job) -> list[str]:
         pool: dict[str, object] = {
@@ -88,7 +93,7 @@ class Pitboss(Subject):
         }
         path = job.directory / "pitboss.yaml"
         path.write_text(yaml.safe_dump(manifest, sort_keys=False))
-        return [str(PITBOSSD), "run", str(path)]
+        return [str(self.program), "run", str(path)]
 
     def endpoint(self, job: Job) -> Endpoint:
         paths = {"status": "/v1/status", "metrics": "/metrics", "small": "/livez"}
