@@ -29,7 +29,20 @@ from tests.benchmarks.peers import PEERS
 from tests.benchmarks.report import Report
 from tests.benchmarks.subject import Subject
 
-MEASURES = ("lives", "hung", "all", "logs", "flood", "family", "limits", "users", "clients", "asking", "idle")
+MEASURES = (
+    "lives",
+    "hung",
+    "all",
+    "logs",
+    "flood",
+    "family",
+    "limits",
+    "users",
+    "clients",
+    "asking",
+    "roll",
+    "idle",
+)
 
 
 def machine() -> dict[str, object]:

@@ -91,12 +91,14 @@ def life(
     rotation: tuple[int, int] | None = None,
     nofile: int = 0,
     user: str = "",
+    shared: bool = False,
     settle: float = SETTLE_SECONDS,
 ) -> Iterator[Life]:
     """Start it, wait for its workers, and leave nothing of it behind.
 
     The workers run `program` with the path of the records and these words. With a rotation (bytes of a
-    file, old files kept) their output goes into files that are rotated.
+    file, old files kept) their output goes into files that are rotated. A shared socket is in the
+    directory of the life.
     """
     with _directories() as (name, lasting, kept):
         Path(name).chmod(0o755)
@@ -104,10 +106,11 @@ def life(
         os.mkfifo(Path(name) / "gate")
         directory = Path(name) / "d"
         directory.mkdir()
-        words = tuple(word.format(directory=name) for word in words)
+        words = tuple(word.format(directory=name, descriptor=subject.shares) for word in words)
         command = (str(built(program, "-static")), str(records.path), *words)
         logs = Rotation(kept, *rotation) if rotation else None
-        job = Job(directory, lasting, command, instances, grace, logs, nofile, user)
+        listens = Path(name) / "web" if shared else None
+        job = Job(directory, lasting, command, instances, grace, logs, nofile, user, listens)
         supervisor = subject.configure(job)
         launched = time.monotonic()
         one = Life(subject, job, records, subject.start(job, supervisor), launched, settle)

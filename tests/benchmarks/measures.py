@@ -23,6 +23,7 @@ from tests.benchmarks.life import (
 )
 from tests.benchmarks.load import asking, bothered
 from tests.benchmarks.ours import Bound
+from tests.benchmarks.roll import rolled
 from tests.benchmarks.subject import Subject
 
 FLOODED = 150
@@ -114,5 +115,8 @@ def parts(sizes: list[int], settle: float, *, smoke: bool) -> list[Part]:
             "asking",
             {3 if smoke else 1000: partial(asking, seconds=0.2 if smoke else 4.0)},
             lambda subject: subject.asked,
+        ),
+        Part(
+            "roll", dict.fromkeys([3] if smoke else [20, 100], rolled), lambda subject: bool(subject.shares)
         ),
     ]

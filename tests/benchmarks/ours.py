@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.benchmarks.subject import Endpoint, Job, Subject, said
+from tests.benchmarks.subject import Endpoint, Job, Subject, said, told
 
 HERE = Path(__file__).resolve().parent
 PITBOSSD = Path(sys.executable).parent / "pitbossd"
@@ -28,10 +28,11 @@ def built(name: str, *options: str) -> Path:
 
 
 class Bound(Subject):
-    """The least that can be done; see bound.c."""
+    """The least that can be done; see bound.c, and for a rolling restart roll.c."""
 
     name = "bound"
     rotates = False
+    shares = "3"
     remark = "no configuration, log, output, API, backoff: the least that can be done"
 
     def missing(self) -> str | None:
@@ -41,6 +42,9 @@ class Bound(Subject):
         return said("gcc", "--version") and said("gcc", "-dumpfullversion")
 
     def configure(self, job: Job) -> list[str]:
+        if job.listens:
+            paths = (str(job.listens), str(job.directory / "notify"))
+            return [str(built("roll")), str(job.instances), *paths, *job.command]
         entry = pwd.getpwnam(job.user) if job.user else None
         identity = f"{entry.pw_uid}:{entry.pw_gid}" if entry else "0:0"
         numbers = (str(job.instances), str(job.grace_seconds * 1000), str(job.nofile), identity)
@@ -51,6 +55,7 @@ class Pitboss(Subject):
     """Ours: the whole daemon, with journal, output to files, and its control plane on a unix socket."""
 
     name = "pitboss"
+    shares = "3"
     asked = True
 
     def __init__(self, program: Path = PITBOSSD) -> None:
@@ -74,6 +79,10 @@ class Pitboss(Subject):
         }
         if job.nofile:
             pool["limits"] = {"nofile": job.nofile}
+        if job.listens:
+            pool["sockets"] = [{"name": "web", "listen": f"unix:{job.listens}"}]
+            pool["readiness"] = {"notify": True}
+            pool["rollout"] = {"max_surge": 1, "max_unavailable": 0, "min_ready": 0}
         if job.user:
             pool["user"] = job.user
         # By default beside the journal, which alone is on a disk: the logs of the others are not.
@@ -101,3 +110,6 @@ class Pitboss(Subject):
             job.directory / "run" / "control.sock",
             {what: f"GET {path} HTTP/1.1\r\nHost: pitboss\r\n\r\n" for what, path in paths.items()},
         )
+
+    def roll(self, process: subprocess.Popen[bytes], job: Job) -> None:
+        told(self.endpoint(job).path, "POST /v1/pools/pool/restart")

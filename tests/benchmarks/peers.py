@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.benchmarks.install import CACHE
-from tests.benchmarks.subject import Endpoint, Job, Rotation, Subject, said
+from tests.benchmarks.subject import Endpoint, Job, Rotation, Subject, said, told
 
 
 class Supervisord(Subject):
@@ -23,6 +23,7 @@ class Supervisord(Subject):
     name = "supervisord"
     limits = False
     asked = True
+    shares = "0"
     _bin = CACHE / "supervisord" / "bin"
 
     def missing(self) -> str | None:
@@ -48,7 +49,8 @@ class Supervisord(Subject):
         ]
         if job.instances:
             lines += [
-                "[program:pool]",
+                "[fcgi-program:pool]" if job.listens else "[program:pool]",
+                f"socket=unix://{job.listens}" if job.listens else "",
                 f"command={shlex.join(job.command)}",
                 f"numprocs={job.instances}",
                 "process_name=%(program_name)s_%(process_num)04d",
@@ -78,6 +80,13 @@ class Supervisord(Subject):
             },
         )
 
+    def roll(self, process: subprocess.Popen[bytes], job: Job) -> None:
+        # As `supervisorctl restart` of one after the other; there is no wish for a rolling restart.
+        path = job.directory / "s.sock"
+        for index in range(job.instances):
+            for method in ("supervisor.stopProcess", "supervisor.startProcess"):
+                told(path, "POST /RPC2", xmlrpc.client.dumps((f"pool:pool_{index:04d}",), method))
+
 
 def _xml_rpc(method: str, *arguments: str) -> str:
     body = xmlrpc.client.dumps(arguments, method)
@@ -90,6 +99,7 @@ class Circus(Subject):
 
     name = "circus"
     remark = "check_delay = 0.1 (default 5): it polls, and this is its delay before a restart"
+    shares = "$(circus.sockets.web)"
     _bin = CACHE / "circus" / "bin"
 
     def missing(self) -> str | None:
@@ -105,6 +115,8 @@ class Circus(Subject):
             f"pubsub_endpoint = ipc://{job.directory}/pubsub",
             "check_delay = 0.1",
         ]
+        if job.listens:
+            lines += ["[socket:web]", f"path = {job.listens}"]
         # All processes of a watcher share one stream, so with files there is a watcher for each.
         watchers = job.instances if job.logs else min(job.instances, 1)
         for index in range(watchers):
@@ -117,6 +129,8 @@ class Circus(Subject):
                 "max_retry = -1",
                 f"graceful_timeout = {job.grace_seconds}",
             ]
+            if job.listens:
+                lines += ["use_sockets = True"]
             if job.nofile:
                 lines += [f"rlimit_nofile = {job.nofile}"]
             if job.user:

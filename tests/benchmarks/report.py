@@ -15,6 +15,7 @@ UNITS = {
     "CPU of capture": "s/GiB",
     "lines lost": "lines",
     "lines torn": "lines",
+    "roll, failed requests": "requests",
     "answers meanwhile": "/s",
     **{f"answers, {what}": "/s" for what in ("status", "metrics", "small")},
     **{

@@ -6,6 +6,7 @@ copies of one program, restart without a delay, and give a worker the same grace
 
 import os
 import signal
+import socket
 import subprocess
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ class Job:
     """The limit of descriptors that a worker gets; 0: its supervisor's."""
     user: str = ""
     """Whose process a worker is; empty: its supervisor's user."""
+    listens: Path | None = None
+    """The unix socket that the supervisor is to open and all workers to share; None: there is none."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class Subject(ABC):
     """Whether it, or what belongs to it, captures output into files that it rotates."""
     limits = True
     """Whether it can give a worker a limit of descriptors; each can give it a user."""
+    shares = ""
+    """The descriptor at which its workers find a socket that they share; empty: it has none for them."""
     asked = False
     """Whether its control plane is HTTP on a unix socket."""
     remark = ""
@@ -112,6 +117,25 @@ class Subject(ABC):
     def stop(self, process: subprocess.Popen[bytes], job: Job) -> None:
         """Ask it to stop everything, and return at once."""
         process.send_signal(signal.SIGTERM)
+
+    def roll(self, process: subprocess.Popen[bytes], job: Job) -> None:
+        """Ask it to replace all workers without a gap; it may return before they are."""
+        process.send_signal(signal.SIGHUP)
+
+
+def told(path: Path, head: str, body: str = "") -> bytes:
+    """What is answered to one request on a unix socket. Raises OSError if that is not of status 2xx."""
+    request = (
+        f"{head} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    )
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60)
+        connection.connect(str(path))
+        connection.sendall(request.encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    if not answer.startswith(b"HTTP/1.1 2"):
+        raise OSError(f"{head}: {answer[:200]!r}")
+    return answer
 
 
 def said(*command: str, env: dict[str, str] | None = None) -> str:

@@ -34,6 +34,7 @@ ASKING = {
     for what in ("status", "metrics", "small")
     for measure in ("answers, {}", "answer, {}, median", "answer, {}, p99", "CPU of an answer, {}")
 }
+ROLL = {"roll", "roll, failed requests", "roll, p99 of answers", "roll, slowest answer"}
 OURS_ALONE = CAPTURE | FLOOD | ASKING | {"answers meanwhile"}
 RESTING = {"idle CPU", "idle wake-ups", "RSS", "PSS"}
 
@@ -64,6 +65,7 @@ def test_a_small_comparison_fills_every_table(tmp_path: Path) -> None:
         | (USERS if os.geteuid() == 0 else set())
         | CLIENTS
         | ASKING
+        | ROLL
         | {"past the grace window", "all killed to all replaced"}
     )
     for measure, sizes in document["samples"].items():
@@ -72,6 +74,8 @@ def test_a_small_comparison_fills_every_table(tmp_path: Path) -> None:
             assert set(subjects) == both | {"pitboss"}, (measure, size)
     for wrong in ("lines lost", "lines torn"):
         assert set(document["samples"][wrong]["1"]["pitboss"].values()) == {0}
+    for subject in ("bound", "pitboss"):
+        assert set(document["samples"]["roll, failed requests"]["3"][subject].values()) == {0}, subject
     for child in FAMILY:
         assert set(document["samples"][child]["1"]["pitboss"].values()) == {0}, child
     assert document["failures"] == []
