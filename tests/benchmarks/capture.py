@@ -55,12 +55,12 @@ def _whole(directory: Path) -> int:
     return sum(sum(1 for _ in LINE.finditer(path.read_bytes())) for path in _files(directory))
 
 
-def _flood(one: Life, gate: Path, total: int) -> dict[str, float]:
+def _flood(one: Life, total: int) -> dict[str, float]:
     """Let all write at once; what their output took, and what is wrong with it."""
     supervisors = one.supervisors()
     before = use(supervisors)
     began = time.monotonic()
-    with gate.open("wb"):
+    with one.gate.open("wb"):
         done = one.records.take(one.job.instances, FLOOD_WITHIN)
     assert {record.kind for record in done} == {"D"}
     assert one.job.logs is not None
@@ -89,5 +89,4 @@ def capture(subject: Subject, instances: int, *, mib: int, at_a_time: int = 4096
     with life(subject, instances, program="flood", words=words, rotation=rotation) as one:
         # Until whatever belongs to it runs too: the loggers of s6 and runit are processes of their own.
         rest(one.settle_seconds)
-        gate = one.records.path.with_name("gate")
-        return _flood(one, gate, each * instances)
+        return _flood(one, each * instances)

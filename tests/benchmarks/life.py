@@ -49,6 +49,11 @@ class Life:
     workers: list[int] = field(default_factory=list)
     began: list[Record] = field(default_factory=list)
 
+    @property
+    def gate(self) -> Path:
+        """A FIFO at which workers wait until somebody opens it for writing."""
+        return self.records.path.with_name("gate")
+
     def wait_started(self) -> None:
         """Wait until all workers have begun."""
         self.began = self.records.take(self.job.instances, START_WITHIN)
@@ -103,7 +108,7 @@ def life(
     with _directories() as (name, lasting, kept):
         Path(name).chmod(0o755)
         records = Records(Path(name) / "fifo")
-        os.mkfifo(Path(name) / "gate")
+        os.mkfifo(records.path.with_name("gate"))
         directory = Path(name) / "d"
         directory.mkdir()
         words = tuple(word.format(directory=name, descriptor=subject.shares) for word in words)

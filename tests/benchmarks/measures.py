@@ -21,14 +21,15 @@ from tests.benchmarks.life import (
     start,
     stop,
 )
-from tests.benchmarks.load import asking, bothered
+from tests.benchmarks.load import KILLING_SECONDS, asking, bothered
 from tests.benchmarks.ours import Bound
 from tests.benchmarks.roll import rolled
 from tests.benchmarks.subject import Subject
 
-FLOODED = 150
-"""A hundred that write without end, as worker.c decides, and fifty quiet ones that are killed."""
-KILLS_IN_A_FLOOD = 20
+FLOODED = (150, 1000)
+"""A hundred that write without end, as worker.c decides, and the quiet ones that are killed."""
+FLOOD_FILES = (8 * 2**20, 1)
+"""Small enough that those of a hundred have room in memory: 1.6 GiB."""
 KILLS = {1: 3, 3: 3, 200: 10, 1000: 10}
 """By the number of workers; none with another."""
 Turn = Callable[[Subject, int], dict[str, float]]
@@ -71,10 +72,13 @@ def everything(subject: Subject, instances: int) -> dict[str, float]:
         return {"all killed to all replaced": replaced_together(one)}
 
 
-def flooded(subject: Subject, instances: int) -> dict[str, float]:
+def flooded(subject: Subject, instances: int, *, kills: int) -> dict[str, float]:
     """Kill the quiet ones of workers of which a hundred write without end."""
-    with life(subject, instances, words=("crowd", "{directory}/"), rotation=(16 * 2**20, 2)) as one:
-        found = sorted(replacements(one, kills=KILLS_IN_A_FLOOD))
+    with (
+        life(subject, instances, words=("crowd", "{directory}/"), rotation=FLOOD_FILES) as one,
+        one.gate.open("wb"),
+    ):
+        found = sorted(replacements(one, kills, pause=subject.pause_seconds, within=KILLING_SECONDS))
     return {
         "kill to replacement, flood": median(found),
         "kill to replacement, flood, slowest": found[-1],
@@ -102,7 +106,11 @@ def parts(sizes: list[int], settle: float, *, smoke: bool) -> list[Part]:
             lambda subject: users and subject.limits,
         ),
         Part("family", {1: family}, most_rounds=1),
-        Part("flood", {FLOODED: flooded}, lambda subject: subject.rotates),
+        Part(
+            "flood",
+            {size: partial(flooded, kills=3 if smoke else 100) for size in FLOODED[: 1 if smoke else 2]},
+            lambda subject: subject.rotates,
+        ),
         Part(
             "clients",
             {

@@ -2,7 +2,8 @@
  *
  *     worker FIFO          begins, and dies of SIGTERM as any program does that does not care
  *     worker FIFO hang     says when SIGTERM came, and stays
- *     worker FIFO crowd P  writes without end if it is one of the first hundred to make a file P0 … P99
+ *     worker FIFO crowd P  writes without end if it is one of the first hundred to make a file P0 … P99,
+ *                          from when somebody opens the FIFO Pgate for writing
  *
  * Its first act is to read the clock: what comes before that is the supervisor's and the kernel's time.
  * Built static, so that the dynamic linker is no part of any number.
@@ -51,6 +52,14 @@ static int is_loud(const char *prefix)
     return 0;
 }
 
+static void await(const char *prefix)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%sgate", prefix);
+    int gate = open(path, O_RDONLY | O_CLOEXEC);
+    if (gate >= 0) close(gate);
+}
+
 static const char *lines(void)
 {
     static char block[LINES];
@@ -75,6 +84,7 @@ int main(int argc, char **argv)
     struct record record = {getpid(), loud ? 'L' : 'B', now.tv_sec * 1000000000LL + now.tv_nsec};
     if (fifo >= 0 && write(fifo, &record, sizeof record) < 0) return 74;
     if (!hang && fifo >= 0) close(fifo);
+    if (loud) await(argv[3]);
     while (loud && write(1, lines(), LINES) > 0) { }
     for (;;) pause();
 }
