@@ -9,6 +9,7 @@ from dataclasses import replace
 from supervisor.core.effects import GoalChanged, Refused
 from supervisor.core.events import Scope, Wish
 from supervisor.core.identity import InstanceId
+from supervisor.core.instance import Instance
 from supervisor.core.phases import Goal
 from supervisor.core.state import Host
 from supervisor.core.turn import Turn
@@ -67,18 +68,21 @@ def set_goal(turn: Turn, kind: str, wish: Wish, ids: list[InstanceId], goal: Goa
     keeps = _kept_by(kind)
     for scope in _scopes(host, wish.scope):
         _set_goal_of(turn, wish, scope, goal, keeps)
-    meant = [key for key in ids if not _keeps(host, key, goal, keeps)] if keeps else ids
+    instances = host.instances
+    meant = ids
+    if keeps:
+        meant = [
+            key for key in ids if instances[key].goal not in keeps or _follows(host, instances[key], goal)
+        ]
     # All goals first: who waits for whom depends on the goals of the others.
     elsewhere = [key for key in meant if host.instances[key].goal is not goal]
     turn.put_goals(elsewhere, goal, wish.request_id)
     return meant
 
 
-def _keeps(host: Host, key: InstanceId, goal: Goal, keeps: frozenset[Goal]) -> bool:
-    instance = host.instances[key]
-    # Nobody but the rollout has sent a surge instance down: it follows its pool.
-    follows = instance.surge and host.pools[key.pool].goal is goal
-    return instance.goal in keeps and not follows
+def _follows(host: Host, instance: Instance, goal: Goal) -> bool:
+    """Nobody but the rollout has sent a surge instance down: its goal is that of its pool."""
+    return instance.surge and host.pools[instance.id.pool].goal is goal
 
 
 def _kept_by(kind: str) -> frozenset[Goal]:

@@ -106,10 +106,15 @@ class Engine:
         self._work()
 
     async def ask(self, event: Event) -> tuple[Effect, ...]:
-        """Take an event and return the effects of its step."""
+        """Take an event and return the effects of its step.
+
+        In a turn of the loop that is not the caller's: what came before the question, the reading of a
+        request for one, and the step of a wish for a thousand would together hold the loop too long.
+        """
         answer: asyncio.Future[tuple[Effect, ...]] = self._loop.create_future()
         self._inbox.append((event, answer))
-        self._work()
+        if self._resume is None and not self._working:
+            self._resume = self._loop.call_soon(self._go_on)
         return await answer
 
     async def pulse(self) -> None:
