@@ -73,15 +73,15 @@ class Turn:
             self.effects,
             scale=1.0 if shutdown is None else shutdown.scale,
             stop_by=None if shutdown is None else shutdown.stop_by[pool],
-            held=lambda: self.held(pool),
+            # Not a method of this turn: the turn holds its scenes, and a step must leave no garbage.
+            held=lambda: _held(host, pool),
             has_dependents=bool(host.dependents[pool]),
         )
         return scene
 
     def held(self, pool: str) -> str:
         """The dependents that are going down too and must be gone before this pool is terminated."""
-        census = self.host.census
-        return ", ".join(name for name in self.host.dependents[pool] if census[name].going_down)
+        return _held(self.host, pool)
 
     def emit(self, effect: Effect) -> None:
         """Ask for something or report it."""
@@ -266,6 +266,10 @@ class Turn:
         host.shutdown, host.halted, host.heap_order = self._before
         host.heap[:] = [entry for entry in [*host.heap, *self._taken] if entry[1] <= host.heap_order]
         heapq.heapify(host.heap)
+
+
+def _held(host: Host, pool: str) -> str:
+    return ", ".join(name for name in host.dependents[pool] if host.census[name].going_down)
 
 
 def _shown(instance: Instance) -> tuple[object, ...]:

@@ -139,7 +139,9 @@ def _restart(turn: Turn, wish: Wish, ids: list[InstanceId], *, only_failed: bool
         up = [key for key in up if _has_failed(host.instances[key])]
         if not up:
             return operations.begin(turn, "restart", wish, (), "nothing has failed").id
-    pools = dict.fromkeys(key.pool for key in up)
+    pools: dict[str, list[InstanceId]] = {}
+    for key in up:
+        pools.setdefault(key.pool, []).append(key)
     for name in pools:
         running = host.pools[name].rollout
         if running is not None:
@@ -158,11 +160,11 @@ def _restart(turn: Turn, wish: Wish, ids: list[InstanceId], *, only_failed: bool
         message = f"{stuck} is stuck, so nobody was touched"
         operations.finish(turn, operation.id, OperationState.FAILED, message)
         return operation.id
-    for name in pools:
+    for name, queue in pools.items():
         if host.operations[operation.id].state.is_final:
             # The rollout of an earlier pool has halted at once: nobody else is touched.
             break
-        rollout.begin(turn, host.pools[name], [key for key in up if key.pool == name], wish)
+        rollout.begin(turn, host.pools[name], queue, wish)
         rollout.advance(turn, name)
     return operation.id
 

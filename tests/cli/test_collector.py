@@ -19,17 +19,29 @@ def collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("collector")
-def test_survivors_are_not_looked_at_again() -> None:
+def test_many_survivors_are_not_looked_at_again() -> None:
     """A full collection leaves nothing to look at for the next one, and what nobody needs is still freed."""
     pitbossd_collector.tame()
-    kept = [[number] for number in range(1000)]
-    assert len(gc.get_objects()) >= 1000
+    many = pitbossd_collector.WORTH_FREEZING + 1
+    kept = [[number] for number in range(many)]
     gc.collect()
     assert len(gc.get_objects()) < 500
     frozen = gc.get_freeze_count()
-    assert frozen > 1000
+    assert frozen > many
     kept.clear()
-    assert gc.get_freeze_count() <= frozen - 1000
+    assert gc.get_freeze_count() <= frozen - many
+
+
+@pytest.mark.usefixtures("collector")
+def test_a_cycle_among_few_is_freed_whenever_it_dies() -> None:
+    """What clients and checks were asking during a full collection is not lost for good afterwards."""
+    pitbossd_collector.tame()
+    cycle: list[object] = []
+    cycle.append(cycle)
+    gc.collect()
+    assert gc.is_tracked(cycle)
+    del cycle
+    assert gc.collect() == 1
 
 
 @pytest.mark.usefixtures("collector")
