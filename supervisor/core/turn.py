@@ -242,8 +242,6 @@ class Turn:
         if self._shows or any(type(effect) in _REPORTS for effect in self.effects):
             self.host.revision += 1
         self._sweep_heap()
-        # Each leads back to this turn: only the garbage collector would find them, and the turn with them.
-        self._scenes.clear()
         return tuple(self.effects)
 
     def _sweep_heap(self) -> None:

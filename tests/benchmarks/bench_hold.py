@@ -119,10 +119,8 @@ def pools(count: int) -> dict[str, Any]:
 
 def life(count: int) -> float:
     """A whole life of a daemon; the longest callback of it."""
-    print(
-        f"\n{count} pools, {INSTANCES} workers: the longest callback, and turn: ms of the processor, how many"
-    )
-    print("took longer than 2 ms, and by the clock", flush=True)
+    print(f"\n{count} pools, {INSTANCES} workers: the longest callback and the longest turn: ms of the")
+    print("processor, how many took longer than 2 ms, and ms by the clock", flush=True)
     watched = Watched(pools(count))
     daemon = watched.daemon
     parts: tuple[tuple[str, Callable[[], None]], ...] = (
