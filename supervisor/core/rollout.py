@@ -147,8 +147,8 @@ def _next_turns(turn: Turn, name: str, rollout: Rollout) -> Rollout:
             # Started in this very step: its process must exist before it can be told to go.
             turn.spare = 0
             break
-        turn.spare -= 1
         if instance.goal is not Goal.UP:
+            turn.spare -= 1
             operations.set_step(
                 turn, rollout.operation, key, StepState("aborted", f"it is wanted {instance.goal}")
             )
@@ -157,7 +157,9 @@ def _next_turns(turn: Turn, name: str, rollout: Rollout) -> Rollout:
         if instance.ready:
             rollout = surge.fill(turn, name, rollout)
             if not _has_room(turn, turn.host.pools[name], rollout, proving):
+                # Nobody was acted on: with less to spare, this would be looked at again without end.
                 break
+        turn.spare -= 1
         rollout = replace(
             rollout,
             waiting=rollout.waiting[1:],

@@ -343,3 +343,14 @@ def test_a_surge_instance_may_go_before_its_turn() -> None:
         core.step(book.host, Tick(1), 10.0)
     assert not book.host.errands
     assert book.host.operations["op2"].total == 3
+
+
+def test_a_restart_that_waits_for_its_replacement_does_not_turn_without_end() -> None:
+    """Nobody may go before the extra instance is ready; to find that out again and again helps nobody."""
+    rules = RolloutRules(max_surge=1, max_unavailable=0)
+    book = running(PoolPlan("web", instances=2, rollout=rules))
+    book.host.most_at_once = 1
+    core.step(book.host, RestartRequested(wish("web")), 10.0)
+    for _ in range(5):
+        core.step(book.host, Tick(1), 10.0)
+    assert (core.next_deadline(book.host) or 0.0) > 10.0
