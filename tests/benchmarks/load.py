@@ -4,9 +4,9 @@ The client is `client.c`: eight connections on the unix socket of the supervisor
 as soon as it is answered. With the supervisor and the workers it has the machine's cores to share, so a
 number is of all of them. It carries the directory of its life in its words and ends with that life.
 
-Who has no HTTP endpoint is not measured here. The bound has none either and is measured undisturbed, as
-the other side of the ratio. circus answers on ZeroMQ, which this client does not speak. Decides nothing
-about how a supervisor is asked: that is each subject's `endpoint`.
+Who has no endpoint is not measured here. The bound has none either and is measured undisturbed, as the
+other side of the ratio. circus answers on ZeroMQ and has a client of its own, `ask_circus.py`. Decides
+nothing about what a supervisor is asked: that is each subject's `endpoint`.
 """
 
 import socket
@@ -23,7 +23,7 @@ from statistics import median
 from tests.benchmarks.kin import use
 from tests.benchmarks.life import Life, life, replacements, rest
 from tests.benchmarks.ours import built
-from tests.benchmarks.subject import Subject
+from tests.benchmarks.subject import Endpoint, Subject
 
 CONNECTIONS = 8
 LISTENS_WITHIN = 30.0
@@ -48,12 +48,11 @@ class Heard:
 class Client:
     """A client that asks until its time is over, or until it is told to end."""
 
-    def __init__(self, path: Path, requests: tuple[str, ...], *, rate: float = 0, seconds: float = 0) -> None:
-        words = (str(path), str(CONNECTIONS), str(rate), str(seconds), *requests)
-        _wait_for_a_listener(path)
-        self._process = subprocess.Popen(
-            [str(built("client", "-static")), *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
-        )
+    def __init__(self, endpoint: Endpoint, requests: tuple[str, ...], rate: float, seconds: float) -> None:
+        program = endpoint.client or (str(built("client", "-static")),)
+        words = (str(endpoint.path), str(CONNECTIONS), str(rate), str(seconds), *requests)
+        _wait_for_a_listener(endpoint.path)
+        self._process = subprocess.Popen([*program, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
 
     def heard(self) -> Heard:
         """Wait for its end, and what it was told."""
@@ -74,9 +73,9 @@ class Client:
 
 
 @contextmanager
-def client(path: Path, *requests: str, rate: float = 0, seconds: float = 0) -> Iterator[Client]:
+def client(endpoint: Endpoint, *requests: str, rate: float = 0, seconds: float = 0) -> Iterator[Client]:
     """A client that does not outlive this."""
-    one = Client(path, requests, rate=rate, seconds=seconds)
+    one = Client(endpoint, requests, rate, seconds)
     try:
         yield one
     finally:
@@ -115,7 +114,7 @@ def bothered(subject: Subject, instances: int, *, kills: int) -> dict[str, float
         if endpoint is None:
             return _killed(one, kills)
         requests = [request for what, request in endpoint.questions.items() if what != "small"]
-        with client(endpoint.path, *requests) as busy:
+        with client(endpoint, *requests) as busy:
             found = _killed(one, kills)
             heard = _all_answered(busy.end())
     return found | {"answers meanwhile": heard.answers / heard.seconds}
@@ -124,7 +123,7 @@ def bothered(subject: Subject, instances: int, *, kills: int) -> dict[str, float
 def be_asked(one: Life) -> None:
     """Ask it a few times, so that nothing of its control plane is still to be loaded or made."""
     endpoint = one.subject.endpoint(one.job)
-    if endpoint is None:
+    if endpoint is None or endpoint.client:
         return
     _wait_for_a_listener(endpoint.path)
     for _, request in zip(range(WARM_REQUESTS), cycle(endpoint.questions.values()), strict=False):
@@ -146,7 +145,7 @@ def asking(subject: Subject, instances: int, *, seconds: float) -> dict[str, flo
         for what, request in endpoint.questions.items():
             supervisors = one.supervisors()
             before = use(supervisors)
-            with client(endpoint.path, request, seconds=seconds) as busy:
+            with client(endpoint, request, seconds=seconds) as busy:
                 heard = _all_answered(busy.heard())
             used = use(supervisors).cpu_seconds - before.cpu_seconds
             found |= {

@@ -100,6 +100,7 @@ class Circus(Subject):
     name = "circus"
     remark = "check_delay = 0.1 (default 5): it polls, and this is its delay before a restart"
     shares = "$(circus.sockets.web)"
+    asked = True
     _bin = CACHE / "circus" / "bin"
 
     def missing(self) -> str | None:
@@ -140,6 +141,18 @@ class Circus(Subject):
         path = job.directory / "circus.ini"
         path.write_text("\n".join(lines) + "\n")
         return [str(self._bin / "circusd"), str(path)]
+
+    def endpoint(self, job: Job) -> Endpoint:
+        # Which processes live: its `status` is of watchers, and its `stats` looks up each process in /proc.
+        status, small = (
+            json.dumps({"command": command, "properties": {"name": "pool0"}})
+            for command in ("list", "status")
+        )
+        return Endpoint(
+            job.directory / "endpoint",
+            {"status": status, "small": small},
+            (str(self._bin / "python"), str(Path(__file__).with_name("ask_circus.py"))),
+        )
 
     @staticmethod
     def _stream(kind: str, index: int, logs: Rotation) -> list[str]:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tests.benchmarks.kin import Watch
 from tests.benchmarks.life import START_WITHIN, life, rest
 from tests.benchmarks.load import client
-from tests.benchmarks.subject import Subject
+from tests.benchmarks.subject import Endpoint, Subject
 
 MOST_A_SECOND = 1000.0
 EACH_A_SECOND = 50.0
@@ -34,8 +34,10 @@ def rolled(subject: Subject, instances: int) -> dict[str, float]:
         rest(one.settle_seconds)
         watch = Watch()
         watch.add(one.workers)
+        listener = Endpoint(one.job.listens, {})
+        rate = min(MOST_A_SECOND, EACH_A_SECOND * instances)
         with (
-            client(one.job.listens, REQUEST, rate=min(MOST_A_SECOND, EACH_A_SECOND * instances)) as steady,
+            client(listener, REQUEST, rate=rate) as steady,
             ThreadPoolExecutor(1) as wish,
         ):
             rest(AROUND_SECONDS)

@@ -48,13 +48,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A unix socket with HTTP, and the whole requests that clients send to it.
+    """A unix socket, and the whole requests that clients send to it.
 
     "status" asks for the state of all instances, "small" for as little as there is.
     """
 
     path: Path
     questions: dict[str, str]
+    client: tuple[str, ...] = ()
+    """What asks; empty: the client for HTTP."""
 
 
 class Subject(ABC):
@@ -74,7 +76,7 @@ class Subject(ABC):
     shares = ""
     """The descriptor at which its workers find a socket that they share; empty: it has none for them."""
     asked = False
-    """Whether its control plane is HTTP on a unix socket."""
+    """Whether its control plane can be asked by clients: it has an endpoint."""
     remark = ""
 
     def takes(self, instances: int) -> bool:
