@@ -23,10 +23,10 @@ from tests.benchmarks.life import (
     rest,
 )
 from tests.benchmarks.load import be_asked
-from tests.benchmarks.measures import Turn, parts
+from tests.benchmarks.measures import Part, parts
 from tests.benchmarks.ours import Bound, Pitboss, built
 from tests.benchmarks.peers import PEERS
-from tests.benchmarks.report import Report
+from tests.benchmarks.report import OtherRunError, Report
 from tests.benchmarks.subject import Subject
 
 MEASURES = (
@@ -38,6 +38,7 @@ MEASURES = (
     "family",
     "limits",
     "users",
+    "narrow",
     "clients",
     "asking",
     "roll",
@@ -64,13 +65,19 @@ def machine() -> dict[str, object]:
     }
 
 
-def rounds(report: Report, subjects: Iterable[Subject], sizes: dict[int, Turn], repetitions: int) -> None:
+def say(where: str) -> None:
+    """How far it has come, and how busy the machine is."""
+    print(f"{where}: load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
+
+
+def rounds(report: Report, part: Part, subjects: Iterable[Subject], repetitions: int) -> None:
     """A B C, A B C, … for each size. A subject that fails is reported, and left out of this size."""
-    for instances, turn in sizes.items():
+    for instances, turn in part.turns.items():
         failed: set[str] = set()
         for number in range(repetitions):
             for subject in subjects:
-                if not subject.takes(instances) or subject.name in failed:
+                this = f"{part.name}, {instances}, {number}, {subject.name}"
+                if not subject.takes(instances) or subject.name in failed or this in report.lived:
                     continue
                 try:
                     found = turn(subject, instances)
@@ -80,16 +87,18 @@ def rounds(report: Report, subjects: Iterable[Subject], sizes: dict[int, Turn], 
                     continue
                 for measure, value in found.items():
                     report.add(measure, instances, subject.name, number, value)
+                report.lived.append(this)
             report.write()
-            print(
-                f"{instances} instances, round {number + 1}: load {os.getloadavg()[0]:.1f}", file=sys.stderr
-            )
+            say(f"{part.name}, {instances} instances, round {number + 1} of {repetitions}")
 
 
 def rest_together(
     report: Report, subjects: Iterable[Subject], size: int, repetitions: int, seconds: float, settle: float
 ) -> None:
     """All at once, because they sleep: what they use meanwhile, and their memory."""
+    left = [number for number in range(repetitions) if f"idle, {size}, {number}" not in report.lived]
+    if not left:
+        return
     with ExitStack() as stack:
         lives: list[Life] = []
         for subject in subjects:
@@ -101,14 +110,15 @@ def rest_together(
                 except Exception as error:  # noqa: BLE001 - as above
                     report.failures.append(f"{subject.name} idle with {size}: {error}")
         rest(settle)
-        for number in range(repetitions):
+        for number in left:
             before = [use(one.supervisors()) for one in lives]
             rest(seconds)
             for one, used in zip(lives, before, strict=True):
                 for measure, value in (idle(one, used, seconds) | memory(one)).items():
                     report.add(measure, size, one.subject.name, number, value)
+            report.lived.append(f"idle, {size}, {number}")
             report.write()
-    print(f"{size} instances, idle", file=sys.stderr)
+            say(f"idle, {size} instances, round {number + 1} of {repetitions}")
 
 
 def choose(names: list[str], pitboss: Pitboss) -> tuple[list[Subject], dict[str, str]]:
@@ -137,6 +147,7 @@ def main() -> int:
     parser.add_argument("--idle-sizes", type=int, nargs="*", default=[0, 200, 1000])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sizes", type=int, nargs="*", default=[1, 100, 200, 500, 1000])
+    parser.add_argument("--resume", action="store_true", help="keep what a run that was cut has measured")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"))
     options = parser.parse_args()
     if options.smoke:
@@ -154,12 +165,18 @@ def main() -> int:
         {subject.name: subject.remark for subject in subjects if subject.remark},
         options.json,
         str(built("worker", "-static")),
+        install.wheel_directory().name,
     )
+    if options.resume:
+        try:
+            report.resume()
+        except OtherRunError as error:
+            parser.error(f"{error}; without --resume everything is measured again")
     settle = 0.1 if options.smoke else SETTLE_SECONDS
     for part in parts(options.sizes, settle, smoke=options.smoke):
         if part.name in options.measures:
             able = [subject for subject in subjects if part.can(subject)]
-            rounds(report, able, part.turns, min(options.rounds, part.most_rounds))
+            rounds(report, part, able, min(options.rounds, part.most_rounds))
     if "users" in options.measures and not narrow.may_give_users():
         missing["workers with a user"] = "only root can give them one"
     seconds = 0.5 if options.smoke else 20.0

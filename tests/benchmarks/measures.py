@@ -101,7 +101,7 @@ def parts(sizes: list[int], settle: float, *, smoke: bool) -> list[Part]:
         Part("limits", dict.fromkeys(some, narrow.with_a_limit), lambda subject: subject.limits),
         Part("users", dict.fromkeys(some, narrow.with_a_user), lambda subject: users),
         Part(
-            "users",
+            "narrow",
             {size: partial(narrow.replaced, kills=KILLS[size]) for size in ([3] if smoke else [1, 200])},
             lambda subject: users and subject.limits,
         ),

@@ -26,9 +26,16 @@ UNITS = {
 }
 
 
+class OtherRunError(Exception):
+    """What was measured before is not to be mixed with what is measured now; the message says why."""
+
+
 @dataclass
 class Report:
-    """Samples by measure, size and subject; each sample knows its round, so that ratios stay inside one."""
+    """Samples by measure, size and subject; each sample knows its round, so that ratios stay inside one.
+
+    `tree` names the code that is measured, more exactly than a version; `lived` which lives were lived.
+    """
 
     machine: dict[str, Any]
     versions: dict[str, str]
@@ -36,6 +43,8 @@ class Report:
     remarks: dict[str, str]
     path: Path
     workers: str = ""
+    tree: str = ""
+    lived: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     samples: dict[str, dict[str, dict[str, dict[str, float]]]] = field(default_factory=dict)
 
@@ -54,7 +63,25 @@ class Report:
     def write(self) -> None:
         """What there is so far, as JSON."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(asdict(self) | {"path": None}, indent=1) + "\n")
+        # A run that is cut while it writes must leave what it has.
+        written = self.path.with_name(f"{self.path.name}.new")
+        written.write_text(json.dumps(asdict(self) | {"path": None}, indent=1) + "\n")
+        written.replace(self.path)
+
+    def resume(self) -> None:
+        """Take over what an earlier run has measured; who failed in it is asked again.
+
+        Raises:
+            OtherRunError: It measured something else, or elsewhere.
+        """
+        if not self.path.exists():
+            return
+        known = json.loads(self.path.read_text())
+        now = {"versions": self.versions, "tree": self.tree, "machine": _lasting(self.machine)}
+        then = {name: known[name] for name in ("versions", "tree")} | {"machine": _lasting(known["machine"])}
+        if then != now:
+            raise OtherRunError(f"{self.path} is of {then}, and this is {now}")
+        self.samples, self.lived = known["samples"], known["lived"]
 
     def tables(self) -> str:
         """As Markdown: for each measure a row for each size, a column for each subject."""
@@ -74,3 +101,8 @@ class Report:
         ratio = None if name == "bound" or measure in UNITS else self.ratio(measure, size, name)
         digits = 3 if measure == "idle CPU" else 2 if value < 10 else 1 if value < 100 else 0
         return f"{value:.{digits}f}" + ("" if ratio is None else f" (×{ratio:.2f})")
+
+
+def _lasting(machine: dict[str, Any]) -> dict[str, Any]:
+    """What of a machine is the same in each of its runs."""
+    return {name: value for name, value in machine.items() if not name.startswith("load")}

@@ -5,13 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from tests.benchmarks.plots import WIDE, picture
-from tests.benchmarks.report import Report
+from tests.benchmarks.report import OtherRunError, Report
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMITS = {"start, with a limit", "start, first to last, with a limit"}
@@ -39,14 +41,10 @@ OURS_ALONE = CAPTURE | FLOOD | ASKING | {"answers meanwhile"}
 RESTING = {"idle CPU", "idle wake-ups", "RSS", "PSS"}
 
 
-@pytest.mark.skipif(
-    not shutil.which("gcc") and not os.environ.get("CI"), reason="gcc builds bound and worker"
-)
-def test_a_small_comparison_fills_every_table(tmp_path: Path) -> None:
-    """Every measure has a sample of both subjects, nothing failed, and no process is left."""
-    path = tmp_path / "bench.json"
+def compared(path: Path, *options: str) -> dict[str, Any]:
+    """The report of a small comparison."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.compare", "--smoke", "--json", str(path)],
+        [sys.executable, "-m", "tests.benchmarks.compare", "--smoke", "--json", str(path), *options],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -54,7 +52,17 @@ def test_a_small_comparison_fills_every_table(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    document = json.loads(path.read_text())
+    document: dict[str, Any] = json.loads(path.read_text())
+    return document
+
+
+@pytest.mark.skipif(
+    not shutil.which("gcc") and not os.environ.get("CI"), reason="gcc builds bound and worker"
+)
+def test_a_small_comparison_fills_every_table(tmp_path: Path) -> None:
+    """Every measure has a sample of both subjects, nothing failed, and no process is left."""
+    path = tmp_path / "bench.json"
+    document = compared(path)
     assert set(document["samples"]) == (
         LIVES
         | RESTING
@@ -82,6 +90,7 @@ def test_a_small_comparison_fills_every_table(tmp_path: Path) -> None:
     assert document["samples"]["kill to replacement"]["3"]["pitboss"]["0"] > 0
     left = [entry for entry in os.listdir("/proc") if entry.isdigit() and _runs(entry, document["workers"])]
     assert left == []
+    assert compared(path, "--resume")["samples"] == document["samples"]
 
 
 def _runs(pid: str, program: str) -> bool:
@@ -111,6 +120,29 @@ def test_a_ratio_is_that_of_one_round() -> None:
         one.add("stop", 3, "pitboss", turn, ours)
     assert one.ratio("stop", "3", "pitboss") == pytest.approx(2.0)
     assert "| 3 | 2.00 | 4.00 (×2.00) |" in one.tables()
+
+
+def test_a_run_that_was_cut_goes_on(tmp_path: Path) -> None:
+    """Its samples are kept, whatever the load was; who failed in it is asked again."""
+    cut = replace(report(), path=tmp_path / "bench.json", machine={"cores": 2, "load before": 1.0})
+    cut.add("stop", 3, "bound", 0, 1.0)
+    cut.lived.append("lives, 3, 0, bound")
+    cut.failures.append("pitboss with 3, round 0: it was late")
+    cut.write()
+    again = replace(report(), path=cut.path, machine={"cores": 2, "load before": 9.0})
+    again.resume()
+    assert (again.samples, again.lived, again.failures) == (cut.samples, cut.lived, [])
+
+
+@pytest.mark.parametrize("change", [{"versions": {"bound": "2"}}, {"tree": "y"}, {"machine": {"cores": 4}}])
+def test_runs_of_different_things_are_not_mixed(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Another version, another tree, another machine: what there is is refused, and stays as it is."""
+    cut = replace(report(), path=tmp_path / "bench.json")
+    cut.write()
+    other = replace(report(), path=cut.path, **change)
+    with pytest.raises(OtherRunError):
+        other.resume()
+    assert other.samples == {}
 
 
 def test_who_is_not_measured_is_named() -> None:
