@@ -71,8 +71,8 @@ cov: setup ## Branch coverage; the bar is for what decides
 	$(BIN)/coverage run -m pytest -q tests/core
 	$(BIN)/coverage report --include 'supervisor/core/*' --fail-under 100
 
-bench: setup ## What an event costs, how fast a killed worker is back, and all of it beside others; half an hour
-	$(BIN)/python -m tests.benchmarks
+bench: setup ## What an event costs, how fast a killed worker is back, all of it beside others; hours, RESUME=1 goes on
+	$(BIN)/python -m tests.benchmarks $(if $(RESUME),--resume)
 
 docs: setup ## Write the generated pages of docs/ again
 	$(BIN)/python -m docs.generate

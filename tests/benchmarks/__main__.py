@@ -1,9 +1,12 @@
 """Run every benchmark: `python -m tests.benchmarks`. The exit code is 1 if a target was missed.
 
-The comparison with other supervisors takes half an hour; alone it is `python -m tests.benchmarks.compare`.
+Into `build`: every sample (`bench.json`, `bench-core.json`), the tables (`bench.md`), the pictures (`plots`).
+The comparison with other supervisors takes hours; with `--resume` it goes on where it was cut, and alone it
+is `python -m tests.benchmarks.compare`, whose options are understood here too.
 """
 
 import sys
+from pathlib import Path
 
 from tests.benchmarks import (
     bench_core,
@@ -13,7 +16,21 @@ from tests.benchmarks import (
     bench_wishes,
     compare,
 )
+from tests.benchmarks.draw import draw
+
+PARTS = (bench_core, bench_wishes, bench_lines, bench_loop, bench_scrape, compare)
+
+
+def main() -> int:
+    """One part after the other, and the pictures of what came of them."""
+    worst = 0
+    for number, part in enumerate(PARTS, 1):
+        print(f"\n{number} of {len(PARTS)}: {part.__name__.rpartition('.')[2]}", file=sys.stderr, flush=True)
+        worst = max(worst, part.main())
+    for path in draw([Path("build/bench.json"), bench_core.WRITTEN], Path("build/plots")):
+        print(path)
+    return worst
+
 
 if __name__ == "__main__":
-    parts = (bench_core, bench_wishes, bench_lines, bench_loop, bench_scrape, compare)
-    sys.exit(max([part.main() for part in parts]))
+    sys.exit(main())

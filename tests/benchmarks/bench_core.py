@@ -1,12 +1,15 @@
 """The cost of one event of the core against the size of the host.
 
-Prints microseconds per event for hosts of 10, 1000 and 10 000 instances, and the ratio to the
-smallest. The events are those of a crash and its respawn, a message of a worker, and a probe's answer;
-each run is the median of several, interleaved so that a noisy moment hits all sizes alike.
+Prints microseconds per event for hosts of 10 to 10 000 instances, and the ratio to the smallest; writes
+every sample to `build/bench-core.json`, in the form of a comparison. The events are those of a crash and
+its respawn, a message of a worker, and a probe's answer; each run is the median of several, interleaved
+so that a noisy moment hits all sizes alike.
 """
 
+import json
 import sys
 import time
+from pathlib import Path
 from statistics import median
 
 from supervisor.core.events import (
@@ -24,7 +27,8 @@ from supervisor.core.identity import InstanceId
 from supervisor.core.plan import Backoff, HostPlan, PoolPlan, ProbePolicy, Readiness, RestartRules
 from supervisor.core.state import Host, create
 
-SIZES = (10, 1000, 10_000)
+SIZES = (10, 100, 1000, 10_000)
+WRITTEN = Path("build/bench-core.json")
 ROUNDS = 15
 CYCLES = 200
 LIMIT = 2.0
@@ -67,6 +71,16 @@ class Fleet:
         return 5
 
 
+def write(costs: dict[int, list[float]]) -> None:
+    """As samples of one subject; a round is a turn."""
+    sizes = {
+        str(size): {"pitboss": {str(turn): cost for turn, cost in enumerate(values)}}
+        for size, values in costs.items()
+    }
+    WRITTEN.parent.mkdir(parents=True, exist_ok=True)
+    WRITTEN.write_text(json.dumps({"samples": {"core event": sizes}}, indent=1) + "\n")
+
+
 def main() -> int:
     """Measure and print; the exit code is 1 if the cost grows with the size."""
     fleets = {size: Fleet(size) for size in SIZES}
@@ -80,6 +94,7 @@ def main() -> int:
     print("instances   us/event   ratio")
     for size in SIZES:
         print(f"{size:>9}   {median(costs[size]):8.1f}   {median(costs[size]) / base:5.2f}")
+    write(costs)
     return int(median(costs[1000]) / base > LIMIT)
 
 

@@ -1,7 +1,7 @@
 """Pitboss beside other supervisors and a lower bound in C: `python -m tests.benchmarks.compare`.
 
 Which lives are lived, and in which order: round by round, every subject in each round, so that a noisy
-minute of the machine hits all alike. Prints tables of medians, and writes every sample as JSON.
+minute of the machine hits all alike. Prints tables of medians, writes them beside every sample as JSON.
 """
 
 import argparse
@@ -185,6 +185,7 @@ def main() -> int:
             rest_together(report, subjects, size, options.rounds, seconds, 2 * settle)
     report.machine["load after"] = os.getloadavg()
     report.write()
+    options.json.with_suffix(".md").write_text(report.tables() + "\n")
     print(report.tables())
     # What a peer cannot do is said, and is no failure of the comparison.
     return int(any(failure.split()[0] in ("bound", "pitboss") for failure in report.failures))

@@ -1,26 +1,12 @@
-"""Bars of a comparison: `python -m tests.benchmarks.plots build/bench.json --into DIRECTORY`.
+"""Bars of a comparison, as SVG written by hand: one for each size and subject.
 
-One SVG for each measure that has a picture, written by hand: a bar for each size and subject, on a
-logarithmic scale because the subjects differ by a thousand. Decides only how numbers look.
+On a logarithmic scale, because the subjects differ by a thousand. Decides only how numbers look.
 """
 
-import argparse
-import json
-import sys
 from html import escape
 from math import ceil, floor, log10
-from pathlib import Path
 from statistics import median
 
-from tests.benchmarks.report import UNITS
-
-PICTURES = {
-    "kill to replacement": "replacement",
-    "start": "start",
-    "stop": "stop",
-    "captured": "captured",
-    "all killed to all replaced": "all",
-}
 COLOURS = {"bound": "#999999", "pitboss": "#1a7f37"}
 OTHER = "#6e8fb5"
 LEFT, WIDE, BAR, GAP, TOP = 150, 470, 14, 12, 44
@@ -28,71 +14,53 @@ LEFT, WIDE, BAR, GAP, TOP = 150, 470, 14, 12, 44
 Samples = dict[str, dict[str, dict[str, float]]]
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start", size: int = 11) -> str:
+def text(x: float, y: float, words: str, anchor: str = "start", size: int = 11) -> str:
+    """One line of text."""
     return (
         f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" font-size="{size}" '
-        f'fill="#333333">{escape(text)}</text>'
+        f'fill="#333333">{escape(words)}</text>'
     )
 
 
-def _shown(value: float) -> str:
+def shown(value: float) -> str:
+    """A number with about three digits."""
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
-def picture(measure: str, samples: Samples) -> str:
+def picture(title: str, samples: Samples) -> str:
     """The SVG of one measure: medians of the rounds, by size and subject."""
     rows = {
         (size, name): median(turns.values())
         for size, subjects in samples.items()
         for name, turns in subjects.items()
+        if turns
     }
     low = floor(log10(max(1e-3, min(rows.values()))))
     high = max(low + 1, ceil(log10(max(rows.values()))))
     step = WIDE / (high - low)
     height = TOP + len(rows) * (BAR + 4) + len(samples) * GAP
     parts = [
-        _text(10, 18, f"{measure} [{UNITS.get(measure, 'ms')}], medians, logarithmic", size=13),
+        text(10, 18, f"{title}, medians, logarithmic", size=13),
         *(
             f'<line x1="{LEFT + step * place:.0f}" x2="{LEFT + step * place:.0f}" y1="{TOP - 4}" '
             f'y2="{height - 4}" stroke="#dddddd"/>'
-            + _text(LEFT + step * place, TOP - 8, f"{10.0 ** (low + place):g}", "middle")
+            + text(LEFT + step * place, TOP - 8, f"{10.0 ** (low + place):g}", "middle")
             for place in range(high - low + 1)
         ),
     ]
     y = float(TOP)
-    previous = next(iter(samples))
+    previous, _ = next(iter(rows))
     for (size, name), value in rows.items():
         if size != previous:
             y, previous = y + GAP, size
         wide = max(1.0, step * (log10(max(value, 10.0**low)) - low))
-        parts.append(_text(LEFT - 6, y + BAR - 3, f"{name}, {size}", "end"))
+        parts.append(text(LEFT - 6, y + BAR - 3, f"{name}, {size}", "end"))
         colour = COLOURS.get(name, OTHER)
         parts.append(f'<rect x="{LEFT}" y="{y:.0f}" width="{wide:.0f}" height="{BAR}" fill="{colour}"/>')
-        parts.append(_text(LEFT + wide + 4, y + BAR - 3, _shown(value)))
+        parts.append(text(LEFT + wide + 4, y + BAR - 3, shown(value)))
         y += BAR + 4
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDE + 60}" height="{height}" '
         f'font-family="sans-serif">\n<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n'
     )
-
-
-def main() -> int:
-    """Read the samples, in one file or several, and write the pictures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("json", type=Path, nargs="+")
-    parser.add_argument("--into", type=Path, default=Path("build/plots"))
-    options = parser.parse_args()
-    samples: dict[str, Samples] = {}
-    for path in options.json:
-        for measure, sizes in json.loads(path.read_text())["samples"].items():
-            samples.setdefault(measure, {}).update(sizes)
-    options.into.mkdir(parents=True, exist_ok=True)
-    for measure, name in PICTURES.items():
-        if measure in samples:
-            (options.into / f"{name}.svg").write_text(picture(measure, samples[measure]))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 UNITS = {
+    "core event": "us",
     "RSS": "MiB",
     "PSS": "MiB",
     "idle CPU": "s/min",

@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.benchmarks.draw import draw
 from tests.benchmarks.plots import WIDE, picture
 from tests.benchmarks.report import OtherRunError, Report
 
@@ -163,3 +164,22 @@ def test_a_picture_has_a_bar_for_each_median() -> None:
     assert {"bound, 3", "2.00", "pitboss, 3", "100"} <= set(said)
     bound, ours = (float(bar.attrib["width"]) for bar in list(root.iter(f"{svg}rect"))[1:])
     assert bound < ours == WIDE
+
+
+def test_every_file_of_samples_becomes_pictures(tmp_path: Path) -> None:
+    """Bars and their ratios to the bound, of the same round; a line over the sizes for each subject."""
+    comparison, core = tmp_path / "bench.json", tmp_path / "core.json"
+    both = {"bound": {"0": 1.0, "1": 10.0}, "pitboss": {"0": 2.0, "1": 20.0}}
+    memory = {size: {"bound": {"0": 0.1}, "pitboss": {"0": 20.0}} for size in ("0", "200", "1000")}
+    comparison.write_text(json.dumps({"samples": {"start": {"3": both}, "RSS": memory, "PSS": memory}}))
+    sizes = {"10": {"pitboss": {"0": 18.0}}, "1000": {"pitboss": {"0": 22.0}}}
+    core.write_text(json.dumps({"samples": {"core event": sizes}}))
+    drawn = {path.stem: ET.parse(path).getroot() for path in draw([comparison, core], tmp_path / "plots")}
+    assert set(drawn) == {"start", "start-ratio", "rss", "pss", "core-event"}
+    svg = "{http://www.w3.org/2000/svg}"
+    said = {name: {text.text for text in root.iter(f"{svg}text")} for name, root in drawn.items()}
+    assert {"pitboss, 3", "2.00"} <= said["start-ratio"]
+    assert "bound, 3" not in said["start-ratio"]
+    assert {"0", "200", "1000", "pitboss 20.0", "bound 0.10"} <= said["rss"]
+    assert len(list(drawn["rss"].iter(f"{svg}polyline"))) == 2
+    assert len(list(drawn["core-event"].iter(f"{svg}circle"))) == 2
