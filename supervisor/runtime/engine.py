@@ -36,6 +36,10 @@ DEADLINES_FIRST_SECONDS = 0.01
 """For so long deadlines that passed together go before what arrived after them: workers that are to be killed
 at one moment are not killed each after the end of another. Beyond it they take turns with what arrives."""
 
+TOLD_AT_ONCE = 16
+"""So many reports take half a millisecond to tell, most of it for log lines; a wish for a host of many pools
+has hundreds. The host does not change before the rest is told."""
+
 _ACTS, _REPORTS = frozenset(get_args(Act)), frozenset(get_args(Report))
 # Asked for each effect: isinstance of a union looks at one class after the other.
 
@@ -50,6 +54,7 @@ class _Step(NamedTuple):
     """What is told when the acts of a step have been performed: to observers, who asked, and who watches."""
 
     effects: tuple[Effect, ...]
+    reports: list[Report]
     now: float
     answer: asyncio.Future[tuple[Effect, ...]] | None
     shows: bool
@@ -148,8 +153,7 @@ class Engine:
                     self._perform(self._effects.popleft())
                 elif self._untold is not None:
                     # Last, so that no worker waits for a log line; before the host changes again.
-                    done, self._untold = self._untold, None
-                    self._tell(done)
+                    self._tell(self._untold)
                 else:
                     self._take(*self._inbox.popleft())
         finally:
@@ -180,7 +184,8 @@ class Engine:
         if isinstance(event, Tick) and event.most:
             self._tick_again(event, now)
         self._effects.extend(cast("list[Act]", [effect for effect in effects if type(effect) in _ACTS]))
-        self._untold = _Step(effects, now, answer, self.host.revision != revision)
+        reports = cast("list[Report]", [effect for effect in effects if type(effect) in _REPORTS])
+        self._untold = _Step(effects, reports, now, answer, self.host.revision != revision)
 
     def _tick_again(self, tick: Tick, now: float) -> None:
         """What was due when the timer rang, and did not fit in, is due before what arrived since."""
@@ -189,9 +194,12 @@ class Engine:
             self._inbox.appendleft((tick, None))
 
     def _tell(self, done: _Step) -> None:
-        reports = cast("list[Report]", [effect for effect in done.effects if type(effect) in _REPORTS])
-        if reports:
-            self._observe(reports, done.now)
+        following, rest = done.reports[:TOLD_AT_ONCE], done.reports[TOLD_AT_ONCE:]
+        self._untold = done._replace(reports=rest) if rest else None
+        if following:
+            self._observe(following, done.now)
+        if rest:
+            return
         if done.answer is not None and not done.answer.done():
             done.answer.set_result(done.effects)
         if done.shows:
