@@ -167,7 +167,7 @@ def _settle_pool(turn: Turn, name: str, before: Gates) -> None:
         for needed in turn.host.requirements[name]:
             if turn.host.census[needed].holding and not turn.held(needed):
                 errands.look(turn, needed)
-    rollout.advance(turn, name)
+    rollout.advance(turn, name, turn.written.pop(name, {}))
     surge.settle(turn, name)
 
 

@@ -5,7 +5,7 @@ first replacement that does not become ready nobody else is touched. How one ins
 comes up again is `lifecycle`'s business; the extra ones of `max_surge` are `surge`'s.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from supervisor.core import lifecycle, operations, surge
@@ -33,8 +33,12 @@ def begin(turn: Turn, pool: Pool, ids: Sequence[InstanceId], wish: Wish) -> None
     )
 
 
-def advance(turn: Turn, name: str) -> None:
-    """Close the turns that are over and begin those that may."""
+def advance(turn: Turn, name: str, written: Collection[InstanceId] | None = None) -> None:
+    """Close the turns that are over and begin those that may.
+
+    With `written` only these have changed since the last time, and no time has passed that matters: else
+    the cost of an event would grow with `max_unavailable`.
+    """
     pool = turn.host.pools[name]
     rollout = pool.rollout
     if rollout is None:
@@ -44,8 +48,8 @@ def advance(turn: Turn, name: str) -> None:
         if trouble:
             _halt(turn, pool, rollout, trouble, key)
             return
-    for key, old in list(rollout.turns.items()):
-        instance = turn.host.instances[key]
+    for key in list(rollout.turns if written is None else filter(rollout.turns.__contains__, written)):
+        old, instance = rollout.turns[key], turn.host.instances[key]
         trouble = _trouble(instance, old)
         if trouble:
             _halt(turn, pool, rollout, trouble, key)
@@ -193,11 +197,12 @@ def _wake_at(turn: Turn, pool: Pool, rollout: Rollout) -> float | None:
     moments = [rollout.progress_by] if rollout.state is RolloutState.RUNNING else []
     if moments and rollout.waiting and turn.spare <= 0:
         moments.append(turn.now)
+    instances = turn.host.instances
     for key, old in rollout.turns.items():
-        instance = turn.host.instances[key]
-        proven_at = _proven_at(pool, instance)
-        if instance.generation > old and proven_at is not None:
-            moments.append(proven_at)
+        if instances[key].ready and instances[key].generation > old:
+            proven_at = _proven_at(pool, instances[key])
+            if proven_at is not None:
+                moments.append(proven_at)
     return min(moments, default=None)
 
 

@@ -42,6 +42,7 @@ _UNWATCHED = Gates()
 class Turn:
     """The host, the time, and what has been written and asked for in this step so far.
 
+    `written` are the instances of a pool that were written to since its rollout looked at them last.
     `spare` is how many instances more this step may act on of its own accord; what is beyond that
     becomes an errand.
     """
@@ -53,6 +54,7 @@ class Turn:
         self.effects: list[Effect] = []
         self.changed: dict[InstanceId, None] = {}
         self.touched: dict[str, Gates] = {}
+        self.written: dict[str, dict[InstanceId, None]] = {}
         self._scenes: dict[str, Scene] = {}
         self._undo: list[tuple[MutableMapping[Any, Any], Any, Any]] = []
         self._shows = False
@@ -94,6 +96,7 @@ class Turn:
         if old == instance:
             return
         self._touch(key.pool)
+        self._write(key)
         self.changed[key] = None
         self._shows = self._shows or _shown(old) != _shown(instance)
         if standing(old) != standing(instance):
@@ -114,12 +117,14 @@ class Turn:
             # Thousands differ in a few ways only: each way is counted once.
             old = same[0]
             self._touch(old.id.pool)
+            self.written.setdefault(old.id.pool, {}).update(dict.fromkeys([one.id for one in same]))
             self._count(old, old.aimed(goal, request_id), len(same))
 
     def add(self, instance: Instance) -> None:
         """Make a slot that was not there."""
         key = instance.id
         self._touch(key.pool)
+        self._write(key)
         self.changed[key] = None
         self._shows = True
         self._count(None, instance)
@@ -138,6 +143,9 @@ class Turn:
         """Remember how the pool looked to others before it is written to."""
         if pool not in self.touched:
             self.touched[pool] = self.gates(pool)
+
+    def _write(self, key: InstanceId) -> None:
+        self.written.setdefault(key.pool, {})[key] = None
 
     def _count(self, old: Instance | None, new: Instance | None, many: int = 1) -> None:
         """So many instances that stood as `old` does stand as `new` does now."""
