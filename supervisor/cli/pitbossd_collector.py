@@ -9,11 +9,11 @@ it dies only after that: what clients and checks were asking at the moment, once
 
 import gc
 
-THRESHOLDS = (700, 3, 6)
+THRESHOLDS = (100, 10, 4)
 """So many new containers until the youngest are looked at, so many of these looks (10 by default) until
 the middle ones, which takes half a millisecond, and so many of those (10) until everything."""
 
-WORTH_FREEZING = 5000
+WORTH_FREEZING = 2500
 """So many survivors of a full collection take a millisecond to walk."""
 
 _OLDEST = len(THRESHOLDS) - 1

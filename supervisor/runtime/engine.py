@@ -6,6 +6,7 @@ for the earliest deadline. What the events and effects mean is the core's busine
 """
 
 import asyncio
+import gc
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -144,6 +145,9 @@ class Engine:
             return
         self._working = True
         until = self._loop.time() + SLICE_SECONDS
+        # A wish for a thousand makes thousands of values: they are looked at afterwards, not in its step.
+        collects = gc.isenabled()
+        gc.disable()
         try:
             while self._effects or self._untold is not None or self._inbox:
                 if self._loop.time() > until:
@@ -158,6 +162,8 @@ class Engine:
                     self._take(*self._inbox.popleft())
         finally:
             self._working = False
+            if collects:
+                gc.enable()
         self._rearm()
 
     def _go_on(self) -> None:
