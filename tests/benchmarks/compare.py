@@ -7,6 +7,7 @@ minute of the machine hits all alike. Prints tables of medians, writes them besi
 import argparse
 import os
 import platform
+import signal
 import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -150,6 +151,8 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="keep what a run that was cut has measured")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"))
     options = parser.parse_args()
+    # Who cuts a run must not be left with a thousand workers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if options.smoke:
         options.only, options.rounds, options.sizes = ["bound", "pitboss"], 1, [3]
         pitboss = Pitboss()

@@ -9,12 +9,14 @@ pitboss is measured as its users have it: from a wheel of this tree, with nothin
 needs. An editable installation finds its modules in another way, and has the tools of the tests around.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pitb
 PYTHON_PACKAGES = {"supervisord": "supervisor==4.3.0", "circus": "circus==0.19.0"}
 PM2 = "pm2@7.0.4"
 ROOT = Path(__file__).resolve().parents[2]
+KEPT_SECONDS = 2 * 86400
 INTO_A_WHEEL = ("supervisor", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -67,23 +70,38 @@ def _pitboss(directory: Path) -> None:
 
 def _fetch(name: str, step: Callable[[Path], None]) -> None:
     directory = CACHE / name
-    if directory.exists():
+    complete = directory / "complete"
+    if complete.exists():
         return
+    # What is there without that was cut, and may look like the whole.
+    shutil.rmtree(directory, ignore_errors=True)
     try:
         step(directory)
+        complete.touch()
         print(f"{name}: in {directory}")
     except (OSError, subprocess.CalledProcessError) as error:
         shutil.rmtree(directory, ignore_errors=True)
         print(f"{name}: cannot be fetched: {error}")
 
 
+def _forget_old_wheels() -> None:
+    """Of trees that have changed since; not what another run may be measuring right now."""
+    for directory in CACHE.glob("pitboss-*"):
+        if directory != wheel_directory() and directory.stat().st_mtime < time.time() - KEPT_SECONDS:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
 def main() -> int:
     """Fetch what is not there yet; 0 even if something cannot be had, because the benchmark says so."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    for name, package in PYTHON_PACKAGES.items():
-        _fetch(name, partial(_python, package))
-    _fetch("pm2", _pm2)
-    _fetch(wheel_directory().name, _pitboss)
+    with (CACHE / "lock").open("w") as lock:
+        # Somebody else may be fetching the same.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name, package in PYTHON_PACKAGES.items():
+            _fetch(name, partial(_python, package))
+        _fetch("pm2", _pm2)
+        _fetch(wheel_directory().name, _pitboss)
+        _forget_old_wheels()
     return 0
 
 

@@ -15,6 +15,7 @@ import pytest
 from tests.benchmarks.draw import draw
 from tests.benchmarks.plots import WIDE, picture
 from tests.benchmarks.report import OtherRunError, Report
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMITS = {"start, with a limit", "start, first to last, with a limit"}
@@ -89,9 +90,34 @@ def test_a_small_comparison_fills_every_table(tmp_path: Path) -> None:
         assert set(document["samples"][child]["1"]["pitboss"].values()) == {0}, child
     assert document["failures"] == []
     assert document["samples"]["kill to replacement"]["3"]["pitboss"]["0"] > 0
-    left = [entry for entry in os.listdir("/proc") if entry.isdigit() and _runs(entry, document["workers"])]
-    assert left == []
+    assert still_running(document["workers"]) == []
     assert compared(path, "--resume")["samples"] == document["samples"]
+
+
+@pytest.mark.skipif(
+    not shutil.which("gcc") and not os.environ.get("CI"), reason="gcc builds bound and worker"
+)
+def test_a_comparison_may_be_cut(tmp_path: Path) -> None:
+    """No worker outlives it, and what it has measured is not measured again."""
+    path, options = tmp_path / "bench.json", ("--measures", "lives", "hung", "all")
+    command = [sys.executable, "-m", "tests.benchmarks.compare", "--smoke", "--json", str(path), *options]
+    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        eventually(path.exists, within=120)
+        known = json.loads(path.read_text())
+        eventually(lambda: running.poll() is not None or still_running(known["workers"]), within=60)
+    finally:
+        running.terminate()
+        running.wait(120)
+    assert still_running(known["workers"]) == []
+    again = compared(path, *options, "--resume")
+    assert set(known["lived"]) < set(again["lived"])
+    assert again["samples"]["start"] == known["samples"]["start"]
+
+
+def still_running(program: str) -> list[str]:
+    """The processes of this program, which only one comparison has."""
+    return [entry for entry in os.listdir("/proc") if entry.isdigit() and _runs(entry, program)]
 
 
 def _runs(pid: str, program: str) -> bool:
