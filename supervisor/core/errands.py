@@ -54,7 +54,7 @@ def carry_on(turn: Turn, name: str, most: int) -> int:
     following = errand.ids[errand.seen : errand.seen + most]
     for key in following:
         _tell(turn, errand, key)
-    turn.put_errand(name, replace(errand, seen=errand.seen + len(following)), turn.now)
+    turn.put_errand(name, errand._replace(seen=errand.seen + len(following)), turn.now)
     return len(following)
 
 
@@ -63,7 +63,7 @@ def set_aside(turn: Turn, name: str, moment: float, later: float) -> None:
     errand = turn.host.errands[name]
     alone = (errand.ids[errand.seen],)
     turn.put_errand(f"errand:{turn.host.heap_order + 1}", Errand(errand.purpose, alone), later)
-    turn.put_errand(name, replace(errand, seen=errand.seen + 1), moment)
+    turn.put_errand(name, errand._replace(seen=errand.seen + 1), moment)
 
 
 def _tell(turn: Turn, errand: Errand, key: InstanceId) -> None:

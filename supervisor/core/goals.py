@@ -4,8 +4,6 @@ It refuses names that do not exist and knows which goal gives way to which. It r
 instance gets to its goal, and which operation tracks that: see `wishes`.
 """
 
-from dataclasses import replace
-
 from supervisor.core.effects import GoalChanged, Refused
 from supervisor.core.events import Scope, Wish
 from supervisor.core.identity import InstanceId
@@ -105,7 +103,7 @@ def _set_goal_of(turn: Turn, wish: Wish, scope: Scope, goal: Goal, keeps: frozen
         return
     differ = any(one.goal not in {goal, *keeps} for one in members)
     if scope.index is None and host.pools[scope.pool].goal not in {goal, *keeps}:
-        turn.put_pool(replace(host.pools[scope.pool], goal=goal))
+        turn.put_pool(host.pools[scope.pool]._replace(goal=goal))
         differ = True
     if not differ:
         return

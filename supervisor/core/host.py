@@ -7,7 +7,6 @@ only what the event concerns and what that changes; never the whole host.
 
 import heapq
 import math
-from dataclasses import replace
 
 from supervisor.core import errands, lifecycle, operations, rollout, surge, wishes
 from supervisor.core.effects import Effect, Halt, OperationChanged, ReleaseBarrier
@@ -157,7 +156,7 @@ def _settle_pool(turn: Turn, name: str, before: Gates) -> None:
     pool, census = turn.host.pools[name], turn.host.census[name]
     available = _is_available(pool, census)
     if available != pool.available:
-        turn.put_pool(replace(pool, available=available))
+        turn.put_pool(pool._replace(available=available))
     after = turn.gates(name)
     if after[:-1] != before[:-1]:
         for dependent in turn.host.dependents[name]:

@@ -5,7 +5,6 @@ steps of a restart are written by `rollout`, those of every other kind are judge
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from supervisor.core.effects import OperationChanged
 from supervisor.core.events import Scope, Wish
@@ -112,7 +111,7 @@ def set_step(turn: Turn, name: str, instance: InstanceId, step: StepState) -> No
     if step.state not in _FINAL_STEPS or before.state in _FINAL_STEPS:
         return
     operation = turn.host.operations[name]
-    operation = replace(operation, done=operation.done + 1)
+    operation = operation._replace(done=operation.done + 1)
     turn.put_operation(operation)
     if operation.done < operation.total:
         turn.emit(OperationChanged(name))
@@ -130,7 +129,7 @@ def add_step(turn: Turn, name: str, instance: InstanceId, step: StepState) -> No
     """An operation has come to concern one instance more."""
     operation = turn.host.operations[name]
     turn.put_step(name, instance, step)
-    turn.put_operation(replace(operation, total=operation.total + 1))
+    turn.put_operation(operation._replace(total=operation.total + 1))
     turn.emit(OperationChanged(name))
 
 
@@ -147,7 +146,7 @@ def finish(turn: Turn, name: str, state: OperationState, message: str) -> None:
     if operation.state.is_final:
         return
     _end_steps(turn, name, "aborted")
-    turn.put_operation(replace(operation, state=state, message=message, finished_at=turn.now))
+    turn.put_operation(operation._replace(state=state, message=message, finished_at=turn.now))
     for pool in dict.fromkeys(key.pool for key in host.steps[name]):
         turn.put_active(pool, host.active_operations.get(pool, frozenset()) - {name})
     turn.emit(OperationChanged(name))

@@ -6,7 +6,6 @@ comes up again is `lifecycle`'s business; the extra ones of `max_surge` are `sur
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 from supervisor.core import lifecycle, operations, surge
 from supervisor.core.effects import Cause, Spawn
@@ -26,8 +25,7 @@ def begin(turn: Turn, pool: Pool, ids: Sequence[InstanceId], wish: Wish) -> None
     order = sorted(ids, key=lambda key: (instances[key].ready, key.index))
     deadline = turn.now + pool.plan.rollout.progress_deadline_seconds
     turn.put_pool(
-        replace(
-            pool,
+        pool._replace(
             rollout=Rollout(wish.operation, tuple(order), {}, deadline, deadline, request_id=wish.request_id),
         )
     )
@@ -71,14 +69,13 @@ def advance(turn: Turn, name: str, written: Collection[InstanceId] | None = None
         surge.note(turn, rollout, turn.host.instances[key])
     done = not rollout.waiting and not rollout.turns and not rollout.surge
     wake_at = _wake_at(turn, pool, rollout)
-    latest = None if done else replace(rollout, wake_at=wake_at)
+    latest = None if done else rollout._replace(wake_at=wake_at)
     if latest != turn.host.pools[name].rollout:
-        turn.put_pool(replace(turn.host.pools[name], rollout=latest))
+        turn.put_pool(turn.host.pools[name]._replace(rollout=latest))
 
 
 def _without_turn(turn: Turn, pool: Pool, rollout: Rollout, key: InstanceId) -> Rollout:
-    return replace(
-        rollout,
+    return rollout._replace(
         turns={other: old for other, old in rollout.turns.items() if other != key},
         progress_by=turn.now + pool.plan.rollout.progress_deadline_seconds,
     )
@@ -156,7 +153,7 @@ def _next_turns(turn: Turn, name: str, rollout: Rollout) -> Rollout:
             operations.set_step(
                 turn, rollout.operation, key, StepState("aborted", f"it is wanted {instance.goal}")
             )
-            rollout = replace(rollout, waiting=rollout.waiting[1:])
+            rollout = rollout._replace(waiting=rollout.waiting[1:])
             continue
         if instance.ready:
             rollout = surge.fill(turn, name, rollout)
@@ -164,8 +161,7 @@ def _next_turns(turn: Turn, name: str, rollout: Rollout) -> Rollout:
                 # Nobody was acted on: with less to spare, this would be looked at again without end.
                 break
         turn.spare -= 1
-        rollout = replace(
-            rollout,
+        rollout = rollout._replace(
             waiting=rollout.waiting[1:],
             turns={**rollout.turns, key: instance.generation},
             progress_by=turn.now + rules.progress_deadline_seconds,
@@ -208,7 +204,7 @@ def _wake_at(turn: Turn, pool: Pool, rollout: Rollout) -> float | None:
 
 def _halt(turn: Turn, pool: Pool, rollout: Rollout, why: str, failed: InstanceId | None = None) -> None:
     """Stop where we are: turns under way end by themselves, and nobody else is touched."""
-    turn.put_pool(replace(pool, rollout=None))
+    turn.put_pool(pool._replace(rollout=None))
     operation = rollout.operation
     untouched = len(rollout.waiting)
     # What an operator has taken away did not fail: the wish is theirs, as is the end of this one.
@@ -220,7 +216,7 @@ def _halt(turn: Turn, pool: Pool, rollout: Rollout, why: str, failed: InstanceId
         # A restart of the whole host is one operation: a failure in one pool ends it for all.
         if other.rollout is not None and other.rollout.operation == operation:
             untouched += len(other.rollout.waiting)
-            turn.put_pool(replace(other, rollout=None))
+            turn.put_pool(other._replace(rollout=None))
     steps = turn.host.steps[operation]
     waiting = [key for key, step in steps.items() if step.state == "waiting"]
     turn.put_steps(operation, steps | dict.fromkeys(waiting, StepState("aborted", "untouched")))
@@ -239,7 +235,7 @@ def abandon(turn: Turn, name: str, state: OperationState, message: str) -> None:
         return
     for pool in list(turn.host.pools.values()):
         if pool.rollout is not None and pool.rollout.operation == rollout.operation:
-            turn.put_pool(replace(pool, rollout=None))
+            turn.put_pool(pool._replace(rollout=None))
     operations.finish(turn, rollout.operation, state, message)
 
 
@@ -251,5 +247,5 @@ def set_paused(turn: Turn, operation: str, *, paused: bool) -> None:
         rollout = pool.rollout
         if rollout is not None and rollout.operation == operation:
             progress_by = turn.now + pool.plan.rollout.progress_deadline_seconds
-            turn.put_pool(replace(pool, rollout=replace(rollout, state=state, progress_by=progress_by)))
+            turn.put_pool(pool._replace(rollout=rollout._replace(state=state, progress_by=progress_by)))
             advance(turn, name)

@@ -1,6 +1,6 @@
 """What is: the pools and the host, their counts, and the questions one may ask them.
 
-Pools, rollouts and operations are values, as instances are: whoever holds one holds a snapshot. The `Host`
+Pools, rollouts and operations are tuples, as instances are: whoever holds one holds a snapshot. The `Host`
 is the one place that maps names to the latest values; only `turn` writes to it. Nothing here
 decides anything.
 """
@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from supervisor.core.effects import Cause
 from supervisor.core.events import Scope, Urgency
@@ -26,8 +27,7 @@ class RolloutState(StrEnum):
     PAUSED = "paused"
 
 
-@dataclass(frozen=True, slots=True)
-class Rollout:
+class Rollout(NamedTuple):
     """A pool on its way from old generations to new ones.
 
     `waiting` are those still to be replaced, in turn order; `turns` those being replaced, with the
@@ -50,8 +50,7 @@ class Rollout:
         return not self.waiting and all(key in self.surge for key in self.turns)
 
 
-@dataclass(frozen=True, slots=True)
-class Pool:
+class Pool(NamedTuple):
     """A named set of identical instances. `available` opens the gate of those that depend on `ready`.
 
     It turns true when every wanted instance is ready, and false only when none is: the restart of
@@ -171,8 +170,7 @@ class OperationState(StrEnum):
         return self in {OperationState.SUCCEEDED, OperationState.FAILED, OperationState.ABORTED}
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """A tracked wish. `kind` is the verb; `steps` of it are in `Host.steps`; moments are monotonic seconds.
 
     `deadline` is when an operation that waits for readiness is called failed; None: it waits on.
@@ -192,8 +190,7 @@ class Operation:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class StepState:
+class StepState(NamedTuple):
     """Where one instance is in an operation: waiting, running, done, failed or aborted, and why."""
 
     state: str
@@ -250,8 +247,7 @@ class Deliver:
     asked_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Errand:
+class Errand(NamedTuple):
     """What one step has begun for many instances and later ones carry out, a few at a time.
 
     Goals are written at once. An errand tells the instances in `ids`, of which so many were `seen`; whoever

@@ -6,8 +6,6 @@ rollout ends early it stays for as long as it stands in for a declared one that 
 turn it is, is `rollout`'s business; how one goes up and down is `lifecycle`'s.
 """
 
-from dataclasses import replace
-
 from supervisor.core import lifecycle, operations
 from supervisor.core.effects import Cause, Release
 from supervisor.core.identity import InstanceId
@@ -36,11 +34,10 @@ def fill(turn: Turn, name: str, rollout: Rollout) -> Rollout:
                 request_id=rollout.request_id,
             )
         )
-        pool = replace(pool, surge=(*pool.surge, key))
+        pool = pool._replace(surge=(*pool.surge, key))
         turn.put_pool(pool)
         operations.add_step(turn, rollout.operation, key, StepState("running", "surge: pending"))
-        rollout = replace(
-            rollout,
+        rollout = rollout._replace(
             surge=(*rollout.surge, key),
             turns={**rollout.turns, key: generation},
             progress_by=turn.now + pool.plan.rollout.progress_deadline_seconds,
@@ -130,7 +127,7 @@ def _send_away(turn: Turn, instance: Instance) -> None:
     if rollout is not None and instance.id in rollout.surge:
         turns = {key: old for key, old in rollout.turns.items() if key != instance.id}
         progress_by = turn.now + pool.plan.rollout.progress_deadline_seconds
-        turn.put_pool(replace(pool, rollout=replace(rollout, turns=turns, progress_by=progress_by)))
+        turn.put_pool(pool._replace(rollout=rollout._replace(turns=turns, progress_by=progress_by)))
 
 
 def _vanish(turn: Turn, name: str, instance: Instance) -> None:
@@ -138,10 +135,9 @@ def _vanish(turn: Turn, name: str, instance: Instance) -> None:
     rollout = pool.rollout
     if rollout is not None and key in rollout.surge:
         operations.set_step(turn, rollout.operation, key, StepState("done", "surge: gone again"))
-        rollout = replace(rollout, surge=tuple(other for other in rollout.surge if other != key))
+        rollout = rollout._replace(surge=tuple(other for other in rollout.surge if other != key))
     turn.put_pool(
-        replace(
-            pool,
+        pool._replace(
             rollout=rollout,
             surge=tuple(other for other in pool.surge if other != key),
             # A late word about this one must not be taken for one about the next in its slot.

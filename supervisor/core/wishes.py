@@ -5,8 +5,6 @@ idempotent; whom it means and which goals it changes is decided in `goals`, how 
 there is `lifecycle`'s business. Each wish is answered by exactly one `Accepted` or `Refused`.
 """
 
-from dataclasses import replace
-
 from supervisor.core import errands, goals, operations, rollout, shutdown
 from supervisor.core.effects import Accepted, Cause
 from supervisor.core.events import (
@@ -206,7 +204,7 @@ def _steer(turn: Turn, event: OperationWish) -> None:
 def _pause(turn: Turn, operation: Operation, *, paused: bool) -> None:
     state = OperationState.PAUSED if paused else OperationState.RUNNING
     if operation.state is not state:
-        turn.put_operation(replace(operation, state=state))
+        turn.put_operation(operation._replace(state=state))
         rollout.set_paused(turn, operation.id, paused=paused)
 
 

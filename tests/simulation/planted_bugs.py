@@ -189,11 +189,11 @@ def max_unavailable_ignored(patch: Patch) -> None:
     def next_turns(turn: Any, name: str, state: Any) -> Any:
         pool = turn.host.pools[name]
         generous = replace(pool.plan, rollout=replace(pool.plan.rollout, max_unavailable=99))
-        turn.host.pools[name] = replace(pool, plan=generous)
+        turn.host.pools[name] = pool._replace(plan=generous)
         try:
             return real(turn, name, state)
         finally:
-            turn.host.pools[name] = replace(turn.host.pools[name], plan=pool.plan)
+            turn.host.pools[name] = turn.host.pools[name]._replace(plan=pool.plan)
 
     patch.setattr(rollout, "_next_turns", next_turns)
 
@@ -214,7 +214,7 @@ def too_many_surge(patch: Patch) -> None:
 
     def more(pool: Any) -> Any:
         rules = replace(pool.plan.rollout, max_surge=pool.plan.rollout.max_surge + 1)
-        return replace(pool, plan=replace(pool.plan, rollout=rules))
+        return pool._replace(plan=replace(pool.plan, rollout=rules))
 
     slots, wanted = surge._slots, surge._wanted
     patch.setattr(surge, "_slots", lambda pool: slots(more(pool)))

@@ -1,6 +1,5 @@
 """Bugs to plant in what falls between the steps of a wish for many; see `planted_bugs` for all others."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,7 +48,7 @@ def one_is_passed_over(patch: Patch) -> None:
         told = real(turn, name, most)
         errand = turn.host.errands.get(name)
         if errand is not None:
-            turn.put_errand(name, replace(errand, seen=errand.seen + 1), turn.now)
+            turn.put_errand(name, errand._replace(seen=errand.seen + 1), turn.now)
         return told
 
     patch.setattr(errands, "carry_on", carry_on)

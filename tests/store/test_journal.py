@@ -7,7 +7,6 @@ import contextlib
 import os
 import sqlite3
 import stat
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -167,7 +166,7 @@ async def test_an_operation_is_written_at_its_beginning_and_its_end(path: Path) 
     host.operations["one"] = operation("one", OperationState.RUNNING)
     queued = []
     for done in range(100):
-        host.operations["one"] = replace(host.operations["one"], done=done)
+        host.operations["one"] = host.operations["one"]._replace(done=done)
         journal.observe([OperationChanged("one")], host, 0.0)
         queued.append(journal._queued)
     assert set(queued) == {1}
