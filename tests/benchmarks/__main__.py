@@ -6,6 +6,7 @@ is `python -m tests.benchmarks.compare`, whose options are understood here too.
 """
 
 import sys
+import traceback
 from pathlib import Path
 
 from tests.benchmarks import (
@@ -26,8 +27,13 @@ def main() -> int:
     worst = 0
     for number, part in enumerate(PARTS, 1):
         print(f"\n{number} of {len(PARTS)}: {part.__name__.rpartition('.')[2]}", file=sys.stderr, flush=True)
-        worst = max(worst, part.main())
-    for path in draw([Path("build/bench.json"), bench_core.WRITTEN], Path("build/plots")):
+        try:
+            worst = max(worst, part.main())
+        except Exception:  # noqa: BLE001 - hours of other parts are not lost for one
+            traceback.print_exc()
+            worst = 1
+    written = [path for path in (Path("build/bench.json"), bench_core.WRITTEN) if path.exists()]
+    for path in draw(written, Path("build/plots")):
         print(path)
     return worst
 

@@ -59,7 +59,9 @@ def cpu_seconds(pid: int) -> float:
 
 def replacement_ms(daemon: Daemon, begins: Path, victim: int) -> float:
     """Kill one instance's process; milliseconds until its replacement runs."""
-    pid = daemon.instance(f"pool/{victim}")["pid"]
+    document = daemon.instance(f"pool/{victim}")
+    assert "pid" in document, document
+    pid = document["pid"]
     size = begins.stat().st_size
     killed = time.monotonic()
     os.kill(pid, signal.SIGKILL)

@@ -89,7 +89,7 @@ def rounds(report: Report, part: Part, subjects: Iterable[Subject], repetitions:
                 for measure, value in found.items():
                     report.add(measure, instances, subject.name, number, value)
                 report.lived.append(this)
-            report.write()
+                report.write()
             say(f"{part.name}, {instances} instances, round {number + 1} of {repetitions}")
 
 
