@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any
 
 from tests.e2e.daemon import Daemon
 from tests.proc import descriptor_count, stat_fields
@@ -57,17 +58,22 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def seen(daemon: Daemon, victim: int) -> dict[str, Any]:
+    """One instance as the daemon describes it; a refusal is said as it is."""
+    document = daemon.instance(f"pool/{victim}")
+    assert "ready" in document, document
+    return document
+
+
 def replacement_ms(daemon: Daemon, begins: Path, victim: int) -> float:
     """Kill one instance's process; milliseconds until its replacement runs."""
-    document = daemon.instance(f"pool/{victim}")
-    assert "pid" in document, document
-    pid = document["pid"]
+    pid = seen(daemon, victim)["pid"]
     size = begins.stat().st_size
     killed = time.monotonic()
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: begins.stat().st_size > size)
     began = float(begins.read_text().splitlines()[-1].split()[1])
-    eventually(lambda: daemon.instance(f"pool/{victim}")["ready"])
+    eventually(lambda: seen(daemon, victim)["ready"])
     return (began - killed) * 1000
 
 
