@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.benchmarks.bench_core import WRITTEN
 from tests.benchmarks.draw import draw
 
-PARTS = ("bench_core", "bench_wishes", "bench_lines", "bench_loop", "bench_scrape", "compare")
+PARTS = ("bench_core", "bench_wishes", "bench_hold", "bench_lines", "bench_loop", "bench_scrape", "compare")
 
 
 def main() -> int:
