@@ -255,6 +255,7 @@ class Daemon:
             before_tick=self._notify.poll,
             is_behind=self._processes.is_behind,
             note_lateness=self._metrics.lag.note,
+            tidy=pitbossd_collector.tidy,
         )
         self._control = ControlServer(
             self,

@@ -90,19 +90,23 @@ class Instance(NamedTuple):
     `deadline` is the moment at which the phase (or the rung) ends by itself. `pending_exit` is set when
     the main process is gone and only the rest of its tree is awaited. `well_at` is when earlier failures
     are forgotten; `leaves_by` how far a worker that said STOPPING=1 may stretch its own end. `surge` marks
-    an extra slot that exists only while a rollout needs it.
+    an extra slot that exists only while a rollout needs it. What the counts of a pool see stands together
+    at the beginning, because it is compared with every change: see `standing`.
     """
 
     id: InstanceId
     goal: Goal
     phase: Phase = Phase.PENDING
+    ready: bool = False
+    finished: bool = False
+    surge: bool = False
+    failures: int = 0
     generation: int = 0
     since: float = 0.0
     deadline: float | None = None
     waiting_for: str = ""
     pid: int | None = None
     started_at: float | None = None
-    ready: bool = False
     ready_at: float | None = None
     unready_reason: str = ""
     uptime_ready_at: float | None = None
@@ -117,14 +121,11 @@ class Instance(NamedTuple):
     queue_depth: int | None = None
     said_drained: bool = False
     leaves_by: float | None = None
-    failures: int = 0
     well_at: float | None = None
     starts: tuple[float, ...] = ()
     restarts: int = 0
     last_exit: ExitRecord | None = None
-    finished: bool = False
     superseded: bool = False
-    surge: bool = False
     request_id: str = ""
 
     @property
@@ -153,6 +154,15 @@ class Instance(NamedTuple):
         if self.goal is Goal.UP:
             return self.ready or (self.phase is Phase.STOPPED and self.finished)
         return self.phase is Phase.STOPPED
+
+    @property
+    def standing(self) -> tuple[object, ...]:
+        """All that the counts of its pool see of it: two that stand alike are counted alike."""
+        counted = self[1:7]
+        if self.stop is None:
+            return counted
+        rung = self.rung
+        return (*counted, rung is not None and rung.kind is RungKind.HOLD)
 
     def aimed(self, goal: Goal, request_id: str) -> "Instance":
         """The same with another goal; for thousands at once, in a sixth of the time of `_replace`."""

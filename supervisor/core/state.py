@@ -140,20 +140,6 @@ class Census:
         return self.finished == self.declared or (self.wanted > 0 and not self.unfinished)
 
 
-def standing(instance: Instance) -> tuple[object, ...]:
-    """All that the counts see of an instance: two that stand alike are counted alike."""
-    stop = instance.stop
-    return (
-        instance.phase,
-        instance.goal,
-        instance.ready,
-        instance.finished,
-        instance.surge,
-        instance.failures > 1,
-        stop is not None and bool(stop.rungs) and stop.rungs[0].kind is RungKind.HOLD,
-    )
-
-
 class OperationState(StrEnum):
     """How an operation stands; the last three are final."""
 

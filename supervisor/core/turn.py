@@ -14,7 +14,7 @@ from supervisor.core.identity import InstanceId
 from supervisor.core.instance import Instance
 from supervisor.core.phases import Goal, Phase
 from supervisor.core.scene import Scene
-from supervisor.core.state import Errand, HeapKey, Host, Operation, Pool, Shutdown, StepState, standing
+from supervisor.core.state import Errand, HeapKey, Host, Operation, Pool, Shutdown, StepState
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -99,7 +99,7 @@ class Turn:
         self._write(key)
         self.changed[key] = None
         self._shows = self._shows or _shown(old) != _shown(instance)
-        if standing(old) != standing(instance):
+        if old.standing != instance.standing:
             self._count(old, instance)
         self._set(self.host.instances, key, instance)
         self.schedule(key, instance.wake_at())
@@ -107,12 +107,12 @@ class Turn:
     def put_goals(self, keys: Iterable[InstanceId], goal: Goal, request_id: str) -> None:
         """Write the goal of many at once. Whoever leads them there looks at each: see `errands`."""
         instances, undo = self.host.instances, self._undo
-        alike: dict[tuple[object, ...], list[Instance]] = {}
+        alike: dict[tuple[str, tuple[object, ...]], list[Instance]] = {}
         for key in keys:
             old = instances[key]
             undo.append((instances, key, old))
             instances[key] = old.aimed(goal, request_id)
-            alike.setdefault((key.pool, *standing(old)), []).append(old)
+            alike.setdefault((key.pool, old.standing), []).append(old)
         for same in alike.values():
             # Thousands differ in a few ways only: each way is counted once.
             old = same[0]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, cast, get_args
 
 from supervisor.core.effects import Act, Effect, Report
-from supervisor.core.events import Event, Tick
+from supervisor.core.events import Event, OperatorWish, Tick
 from supervisor.core.host import next_deadline, put_off, step
 from supervisor.core.state import Host
 
@@ -25,6 +25,9 @@ which takes up to another millisecond: together no more than the loop may be hel
 
 PUT_OFF_SECONDS = 1.0
 """How long a deadline rests whose decision raised, before it is tried again."""
+
+TIDY_STEPS = 50
+"""After so many steps `tidy` is called: so many starts leave two thousand values more in memory."""
 
 LATE_SECONDS = 1.0
 """A timer that rings this late was not held up by work: the process or the machine stood still."""
@@ -43,6 +46,8 @@ has hundreds. The host does not change before the rest is told."""
 
 _ACTS, _REPORTS = frozenset(get_args(Act)), frozenset(get_args(Report))
 # Asked for each effect: isinstance of a union looks at one class after the other.
+
+_WISHES = frozenset(get_args(OperatorWish))
 
 Performers = Mapping[type, Callable[..., None]]
 """One callable for each class of `Act`, called with the act."""
@@ -66,7 +71,8 @@ class Engine:
 
     `before_tick` is called when a deadline has come, before it is acted on: whoever holds unread
     messages posts them. `is_behind` says that something has happened which takes several turns of the
-    loop to post: deadlines wait for it. `note_lateness` is told how many seconds late the timer rang.
+    loop to post: deadlines wait for it. `note_lateness` is told how many seconds late the timer rang. `tidy`
+    is called once in so many steps, between two slices of work.
     With `strict` what goes wrong is raised after it was counted, for tests.
     """
 
@@ -79,6 +85,7 @@ class Engine:
         before_tick: Callable[[], None] = lambda: None,
         is_behind: Callable[[], bool] = lambda: False,
         note_lateness: Callable[[float], None] = lambda _seconds: None,
+        tidy: Callable[[], None] = lambda: None,
         strict: bool = False,
     ) -> None:
         self.host = host
@@ -88,6 +95,8 @@ class Engine:
         self._before_tick = before_tick
         self._is_behind = is_behind
         self._note_lateness = note_lateness
+        self._tidy = tidy
+        self._steps = 0
         self._strict = strict
         self._inbox: deque[tuple[Event, asyncio.Future[tuple[Effect, ...]] | None]] = deque()
         self._effects: deque[Act] = deque()
@@ -107,20 +116,18 @@ class Engine:
         return self._loop.time()
 
     def post(self, event: Event) -> None:
-        """Take an event; it is handled before this returns, unless the engine is at work already."""
+        """Take an event; it is handled before this returns, unless it is a wish or the engine is at work."""
         self._inbox.append((event, None))
-        self._work()
+        if type(event) in _WISHES:
+            self._work_soon()
+        else:
+            self._work()
 
     async def ask(self, event: Event) -> tuple[Effect, ...]:
-        """Take an event and return the effects of its step.
-
-        In a turn of the loop that is not the caller's: what came before the question, the reading of a
-        request for one, and the step of a wish for a thousand would together hold the loop too long.
-        """
+        """Take an event and return the effects of its step, which is not taken within this call."""
         answer: asyncio.Future[tuple[Effect, ...]] = self._loop.create_future()
         self._inbox.append((event, answer))
-        if self._resume is None and not self._working:
-            self._resume = self._loop.call_soon(self._go_on)
+        self._work_soon()
         return await answer
 
     async def pulse(self) -> None:
@@ -139,6 +146,10 @@ class Engine:
                 if entry in self._watchers:
                     self._watchers.remove(entry)
 
+    def _work_soon(self) -> None:
+        if self._resume is None and not self._working:
+            self._resume = self._loop.call_soon(self._go_on)
+
     def _work(self) -> None:
         # A performer may post (a spawn that failed at once): that only lengthens the inbox.
         if self._working or self._resume is not None:
@@ -146,13 +157,14 @@ class Engine:
         self._working = True
         until = self._loop.time() + SLICE_SECONDS
         # A wish for a thousand makes thousands of values: they are looked at afterwards, not in its step.
-        collects = gc.isenabled()
+        collects, rested = gc.isenabled(), True
         gc.disable()
         try:
             while self._effects or self._untold is not None or self._inbox:
-                if self._loop.time() > until:
+                if self._loop.time() > until or not (rested or self._is_light()):
                     self._resume = self._loop.call_soon(self._go_on)
                     return
+                rested = False
                 if self._effects:
                     self._perform(self._effects.popleft())
                 elif self._untold is not None:
@@ -164,13 +176,21 @@ class Engine:
             self._working = False
             if collects:
                 gc.enable()
+            if self._steps >= TIDY_STEPS:
+                self._steps = 0
+                self._loop.call_soon(self._tidy)
         self._rearm()
+
+    def _is_light(self) -> bool:
+        """Whether what comes next takes little: the step of a wish for a thousand has a slice of its own."""
+        return bool(self._effects) or self._untold is not None or type(self._inbox[0][0]) not in _WISHES
 
     def _go_on(self) -> None:
         self._resume = None
         self._work()
 
     def _take(self, event: Event, answer: asyncio.Future[tuple[Effect, ...]] | None) -> None:
+        self._steps += 1
         revision, now = self.host.revision, self._loop.time()
         if isinstance(event, Tick):
             # The timer may fire a clock tick early; without this it would be re-armed and spin.

@@ -128,7 +128,7 @@ LEVELS: list[tuple[Report, str | None]] = [
 def test_each_report_has_its_level(report: Report, level: str | None) -> None:
     """Normal life is info, trouble that mends itself a warning, what needs a person an error."""
     host = make_host()
-    host.instances[ONE] = Instance(ONE, Goal.UP, Phase.RUNNING, 4)
+    host.instances[ONE] = Instance(ONE, Goal.UP, Phase.RUNNING, generation=4)
     text = written(Form.JSON, report, host=host)
     levels = [json.loads(line)["level"] for line in text.splitlines()]
     assert levels == ([] if level is None else [level])
@@ -205,7 +205,7 @@ def test_ended_operations_are_forgotten() -> None:
 def test_text_of_a_worker_makes_no_line_of_its_own(form: Form) -> None:
     """Newlines, priorities and terminal codes in a detail, a reason or a last line do not get through."""
     host = make_host()
-    host.instances[ONE] = Instance(ONE, Goal.UP, Phase.RUNNING, 4)
+    host.instances[ONE] = Instance(ONE, Goal.UP, Phase.RUNNING, generation=4)
     host.operations["op"] = Operation(
         HOSTILE,
         "restart",
