@@ -107,7 +107,7 @@ def _come_back(scene: Scene, instance: Instance, coming: ComeBack) -> Instance:
 
 
 def _deliver(scene: Scene, instance: Instance, delivery: Deliver) -> Instance:
-    if (instance.started_at or 0.0) > delivery.asked_at:
+    if instance.generation != delivery.generations.get(instance.id):
         # The process that was meant is gone; the signal is not for the one after it.
         return instance
     scene.emit(Signal(instance.id, instance.generation, delivery.signal, delivery.target))

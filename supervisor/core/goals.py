@@ -9,6 +9,7 @@ from supervisor.core.events import Scope, Wish
 from supervisor.core.identity import InstanceId
 from supervisor.core.instance import Instance
 from supervisor.core.phases import Goal
+from supervisor.core.plan import Kind
 from supervisor.core.state import Host
 from supervisor.core.turn import Turn
 
@@ -74,8 +75,17 @@ def set_goal(turn: Turn, kind: str, wish: Wish, ids: list[InstanceId], goal: Goa
         ]
     # All goals first: who waits for whom depends on the goals of the others.
     elsewhere = [key for key in meant if host.instances[key].goal is not goal]
-    turn.put_goals(elsewhere, goal, wish.request_id)
+    turn.put_goals(elsewhere, goal, wish.request_id, _run_again(host, wish.scope, goal))
     return meant
+
+
+def _run_again(host: Host, scope: Scope, goal: Goal) -> frozenset[str]:
+    """The pools that this goal lets run again. At once: the next wish may come before anybody is looked at.
+
+    A task runs once per boot; a service that ended well runs again when it is started again.
+    """
+    names = () if goal is Goal.UP else [one.pool for one in _scopes(host, scope) if one.pool is not None]
+    return frozenset(name for name in names if host.pools[name].plan.kind is Kind.SERVICE)
 
 
 def _follows(host: Host, instance: Instance, goal: Goal) -> bool:

@@ -226,11 +226,11 @@ class ComeBack:
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Send a signal to the processes that were there at this moment, monotonic seconds."""
+    """Send a signal to the processes that were there when it was asked for: these generations."""
 
     signal: str
     target: Target
-    asked_at: float
+    generations: Mapping[InstanceId, int]
 
 
 class Errand(NamedTuple):

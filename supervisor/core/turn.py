@@ -6,7 +6,7 @@ nothing.
 """
 
 import heapq
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Container, Iterable, MutableMapping
 from typing import Any, NamedTuple, TypeVar, get_args
 
 from supervisor.core.effects import Effect, Report
@@ -104,21 +104,27 @@ class Turn:
         self._set(self.host.instances, key, instance)
         self.schedule(key, instance.wake_at())
 
-    def put_goals(self, keys: Iterable[InstanceId], goal: Goal, request_id: str) -> None:
-        """Write the goal of many at once. Whoever leads them there looks at each: see `errands`."""
+    def put_goals(
+        self, keys: Iterable[InstanceId], goal: Goal, request_id: str, anew: Container[str] = ()
+    ) -> None:
+        """Write the goal of many at once. Whoever leads them there looks at each: see `errands`.
+
+        In the pools of `anew` it is forgotten that somebody has finished.
+        """
         instances, undo = self.host.instances, self._undo
         alike: dict[tuple[str, tuple[object, ...]], list[Instance]] = {}
         for key in keys:
             old = instances[key]
             undo.append((instances, key, old))
-            instances[key] = old.aimed(goal, request_id)
+            new = old.aimed(goal, request_id)
+            instances[key] = new._replace(finished=False) if old.finished and key.pool in anew else new
             alike.setdefault((key.pool, old.standing), []).append(old)
         for same in alike.values():
             # Thousands differ in a few ways only: each way is counted once.
             old = same[0]
             self._touch(old.id.pool)
             self.written.setdefault(old.id.pool, {}).update(dict.fromkeys([one.id for one in same]))
-            self._count(old, old.aimed(goal, request_id), len(same))
+            self._count(old, instances[old.id], len(same))
 
     def add(self, instance: Instance) -> None:
         """Make a slot that was not there."""

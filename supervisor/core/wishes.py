@@ -223,7 +223,8 @@ def _signal(turn: Turn, event: SignalRequested, ids: list[InstanceId]) -> str:
             "not-running", f"{scope} has no process to signal", f"pitbossctl status{where} says why"
         )
     target = Target.ALL if event.everyone else Target.MAIN
-    errands.begin(turn, Deliver(event.signal, target, turn.now), alive)
+    generations = {key: turn.host.instances[key].generation for key in alive}
+    errands.begin(turn, Deliver(event.signal, target, generations), alive)
     operation = operations.begin(turn, "signal", event.wish, (), f"{event.signal} sent to {len(alive)}")
     return operation.id
 

@@ -1,6 +1,7 @@
 """A wish for many: what it says at once, how little of it one step carries out, and what may come between."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,7 +27,17 @@ from supervisor.core.events import (
 from supervisor.core.exits import ExitStatus
 from supervisor.core.identity import InstanceId
 from supervisor.core.phases import Goal, Phase
-from supervisor.core.plan import Backoff, Condition, PoolPlan, RestartRules, RolloutRules, Stage, StopPolicy
+from supervisor.core.plan import (
+    Backoff,
+    Condition,
+    Kind,
+    PoolPlan,
+    RestartPolicy,
+    RestartRules,
+    RolloutRules,
+    Stage,
+    StopPolicy,
+)
 from supervisor.core.state import MOST_AT_ONCE, Host, OperationState
 from supervisor.core.turn import Turn
 from tests.playbook import host_of, running, wish
@@ -354,3 +365,34 @@ def test_a_restart_that_waits_for_its_replacement_does_not_turn_without_end() ->
     for _ in range(5):
         core.step(book.host, Tick(1), 10.0)
     assert (core.next_deadline(book.host) or 0.0) > 10.0
+
+
+@pytest.mark.parametrize("away", [DrainRequested, StopRequested])
+def test_who_has_finished_and_is_wished_away_and_back_at_once_runs_again(away: Callable[..., Event]) -> None:
+    """Also where both wishes come before anybody was looked at; a task runs once per boot all the same."""
+    never = RestartRules(policy=RestartPolicy.NEVER)
+    job = replace(WEB, restart=never)
+    for plan, runs in ((job, MANY), (replace(job, kind=Kind.TASK), 0)):
+        host = running(plan).host
+        for key in tuple(host.instances):
+            core.step(host, Exited(key, 1, ExitStatus(code=0)), 12.0)
+        core.step(host, away(wish("", "op1")), 13.0)
+        core.step(host, ResumeRequested(wish("", "op2")), 13.0)
+        spawned = 0
+        while (core.next_deadline(host) or 99.0) <= 13.0:
+            spawned += sum(isinstance(effect, Spawn) for effect in core.step(host, Tick(), 13.0))
+        assert spawned == runs
+        assert host.census["web"].finished == MANY - runs
+
+
+def test_a_signal_is_not_for_who_began_in_the_same_moment() -> None:
+    """An instance that was replaced before its turn came gets nothing, however little time has passed."""
+    host = running(replace(WEB, restart=RestartRules(backoff=Backoff(initial_seconds=0.0)))).host
+    last = InstanceId("web", MANY - 1)
+    core.step(host, SignalRequested(wish("web", "op1"), "SIGUSR1"), 12.0)
+    core.step(host, Exited(last, 1, CRASH), 12.0)
+    assert host.instances[last].generation == 2
+    told = []
+    while (core.next_deadline(host) or 99.0) <= 12.0:
+        told += [one.instance for one in core.step(host, Tick(), 12.0) if isinstance(one, Signal)]
+    assert sorted(told) == sorted(key for key in host.instances if key != last)
