@@ -175,7 +175,7 @@ async def test_the_end_is_announced_and_time_asked_for_within_the_deadline(
         above.engine.post(Spawned(A, 1, 100))
         above.systemd.ready(above.host)
         assert above.heard("EXTEND_TIMEOUT_USEC") == []
-        above.engine.post(ShutdownRequested(Wish(Scope(), "op-1")))
+        await above.engine.ask(ShutdownRequested(Wish(Scope(), "op-1")))
         first = above.hear()[-1]
         assert first["STOPPING"] == "1" and first["EXTEND_TIMEOUT_USEC"] == "500000"
         await async_eventually(lambda: len(above.heard("EXTEND_TIMEOUT_USEC")) > 2)
@@ -185,7 +185,7 @@ async def test_the_end_is_announced_and_time_asked_for_within_the_deadline(
         grants = [int(one) / 1e6 for one in above.heard("EXTEND_TIMEOUT_USEC")]
         assert max(grants) <= 0.5 and grants[-1] < 0.5
         count = len(grants)
-        above.engine.post(StopRequested(Wish(Scope("a"), "op-2")))
+        await above.engine.ask(StopRequested(Wish(Scope("a"), "op-2")))
         assert len(above.heard("EXTEND_TIMEOUT_USEC")) == count
         assert above.heard("STOPPING") == ["1"]
         assert above.heard("WATCHDOG") == []
@@ -203,7 +203,7 @@ async def test_no_time_is_asked_for_by_an_engine_that_hangs(monkeypatch: pytest.
         above.engine.post(Spawned(A, 1, 100))
         above.systemd.ready(above.host)
         above.is_stuck = True
-        above.engine.post(ShutdownRequested(Wish(Scope(), "op-1")))
+        await above.engine.ask(ShutdownRequested(Wish(Scope(), "op-1")))
         await async_eventually(lambda: above.systemd._beat is not None)
         assert len(above.heard("EXTEND_TIMEOUT_USEC")) == 1
     finally:
