@@ -227,6 +227,7 @@ class Daemon:
             containment=containment,
             sockets=self._sockets,
             starter=self._starter,
+            ends_wait=lambda: self.engine.more_is_due,
         )
         self._checks = Checks(post=self._post, launch=manifest.launch, starter=self._starter)
         self._metrics = Metrics(

@@ -14,9 +14,13 @@ SLICE_SECONDS = 0.0003
 
 
 class Ends:
-    """The pidfds that are watched, each with who is told. Make it in the running loop."""
+    """The pidfds that are watched, each with who is told. Make it in the running loop.
 
-    def __init__(self) -> None:
+    `waits` says that there is something more urgent now: then the next turn tells.
+    """
+
+    def __init__(self, waits: Callable[[], bool] = lambda: False) -> None:
+        self._waits = waits
         self._loop = asyncio.get_running_loop()
         self._told: dict[int, tuple[Callable[[Any], None], Any]] = {}
         self._epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
@@ -44,6 +48,8 @@ class Ends:
         self._told.clear()
 
     def _turn(self) -> None:
+        if self._waits():
+            return
         until = self._loop.time() + SLICE_SECONDS
         # One at a time: what is told may close others, and give their numbers to new ones.
         while ended := self._epoll.poll(0, 1):

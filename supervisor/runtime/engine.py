@@ -42,7 +42,7 @@ at one moment are not killed each after the end of another. Beyond it they take 
 
 TOLD_AT_ONCE = 16
 """So many reports take half a millisecond to tell, most of it for log lines; a wish for a host of many pools
-has hundreds. The host does not change before the rest is told."""
+has hundreds. The host does not change before the rest is told, except for deadlines that are due."""
 
 _ACTS, _REPORTS = frozenset(get_args(Act)), frozenset(get_args(Report))
 # Asked for each effect: isinstance of a union looks at one class after the other.
@@ -53,7 +53,8 @@ Performers = Mapping[type, Callable[..., None]]
 """One callable for each class of `Act`, called with the act."""
 
 Observer = Callable[[Sequence[Report], Host, float], None]
-"""Called after each step that reported something, with the reports, the host and the time."""
+"""Called after each step that reported something, with the reports, the host and the time of the step. Where
+deadlines passed together the host may be some steps ahead."""
 
 
 class _Step(NamedTuple):
@@ -72,8 +73,9 @@ class Engine:
     `before_tick` is called when a deadline has come, before it is acted on: whoever holds unread
     messages posts them. `is_behind` says that something has happened which takes several turns of the
     loop to post: deadlines wait for it. `note_lateness` is told how many seconds late the timer rang. `tidy`
-    is called once in so many steps, between two slices of work.
-    With `strict` what goes wrong is raised after it was counted, for tests.
+    is called once in so many steps, between two slices of work. `more_is_due` while deadlines that passed
+    together go before everything else. With `strict` what goes wrong is raised after it was counted, for
+    tests.
     """
 
     def __init__(
@@ -100,7 +102,8 @@ class Engine:
         self._strict = strict
         self._inbox: deque[tuple[Event, asyncio.Future[tuple[Effect, ...]] | None]] = deque()
         self._effects: deque[Act] = deque()
-        self._untold: _Step | None = None
+        self._untold: deque[_Step] = deque()
+        self.more_is_due = False
         self._loop = asyncio.get_running_loop()
         self._working = False
         self._resume: asyncio.Handle | None = None
@@ -160,16 +163,16 @@ class Engine:
         collects, rested = gc.isenabled(), True
         gc.disable()
         try:
-            while self._effects or self._untold is not None or self._inbox:
+            while self._effects or self._untold or self._inbox:
                 if self._loop.time() > until or not (rested or self._is_light()):
                     self._resume = self._loop.call_soon(self._go_on)
                     return
                 rested = False
                 if self._effects:
                     self._perform(self._effects.popleft())
-                elif self._untold is not None:
-                    # Last, so that no worker waits for a log line; before the host changes again.
-                    self._tell(self._untold)
+                elif self._untold and not self.more_is_due:
+                    # Last, so that no worker waits for a log line; and none does whose window is over too.
+                    self._tell(self._untold.popleft())
                 else:
                     self._take(*self._inbox.popleft())
         finally:
@@ -183,14 +186,14 @@ class Engine:
 
     def _is_light(self) -> bool:
         """Whether what comes next takes little: the step of a wish for a thousand has a slice of its own."""
-        return bool(self._effects) or self._untold is not None or type(self._inbox[0][0]) not in _WISHES
+        return bool(self._effects or self._untold) or type(self._inbox[0][0]) not in _WISHES
 
     def _go_on(self) -> None:
         self._resume = None
         self._work()
 
     def _take(self, event: Event, answer: asyncio.Future[tuple[Effect, ...]] | None) -> None:
-        self._steps += 1
+        self._steps, self.more_is_due = self._steps + 1, False
         revision, now = self.host.revision, self._loop.time()
         if isinstance(event, Tick):
             # The timer may fire a clock tick early; without this it would be re-armed and spin.
@@ -211,20 +214,21 @@ class Engine:
             self._tick_again(event, now)
         self._effects.extend(cast("list[Act]", [effect for effect in effects if type(effect) in _ACTS]))
         reports = cast("list[Report]", [effect for effect in effects if type(effect) in _REPORTS])
-        self._untold = _Step(effects, reports, now, answer, self.host.revision != revision)
+        self._untold.append(_Step(effects, reports, now, answer, self.host.revision != revision))
 
     def _tick_again(self, tick: Tick, now: float) -> None:
         """What was due when the timer rang, and did not fit in, is due before what arrived since."""
         wanted = next_deadline(self.host)
         if wanted is not None and wanted <= self._heard_at and now < self._heard_at + DEADLINES_FIRST_SECONDS:
             self._inbox.appendleft((tick, None))
+            self.more_is_due = True
 
     def _tell(self, done: _Step) -> None:
         following, rest = done.reports[:TOLD_AT_ONCE], done.reports[TOLD_AT_ONCE:]
-        self._untold = done._replace(reports=rest) if rest else None
         if following:
             self._observe(following, done.now)
         if rest:
+            self._untold.appendleft(done._replace(reports=rest))
             return
         if done.answer is not None and not done.answer.done():
             done.answer.set_result(done.effects)

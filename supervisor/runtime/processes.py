@@ -89,6 +89,7 @@ class Processes:
         containment: Containment,
         sockets: SocketsPort,
         starter: Starter | None = None,
+        ends_wait: Callable[[], bool] = lambda: False,
     ) -> None:
         self._post = post
         self._launch = launch
@@ -101,7 +102,7 @@ class Processes:
         self._lives: dict[tuple[InstanceId, int], _Life] = {}
         self._by_tree: dict[Tree, _Life] = {}
         prepare_to_spawn()
-        self._ends = Ends()
+        self._ends = Ends(ends_wait)
         self._signals = TreeSignals(containment)
         self._descendants = Descendants(containment, self._orphan_ended)
         self._enclosing = Enclosing(containment, self._descendants.sweep, self._tree_arrived)

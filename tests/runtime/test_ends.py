@@ -69,6 +69,29 @@ async def test_who_ends_is_told_until_forgotten(ends: Ends, start: Start) -> Non
     assert not told
 
 
+async def test_an_end_waits_for_what_is_more_urgent(start: Start) -> None:
+    """Nobody is told while there is something more urgent, and it is not forgotten."""
+    urgent, told = True, 0
+
+    def take(about: None) -> None:
+        nonlocal told
+        told += 1
+
+    ends = Ends(lambda: urgent)
+    try:
+        pidfd = start()
+        ends.watch(pidfd, take, None)
+        end(pidfd)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert told == 0
+        assert ends.is_behind()
+        urgent = False
+        await async_eventually(lambda: told > 0)
+    finally:
+        ends.close()
+
+
 async def test_many_ends_take_several_turns(
     ends: Ends, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -211,6 +211,33 @@ async def test_deadlines_of_one_moment_go_before_what_came_after(
     rig.engine.close()
 
 
+@pytest.mark.parametrize(("seconds", "before"), [(0.01, 5), (0, 1)])
+async def test_nobody_whose_deadline_has_passed_waits_for_a_log_line(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, before: int
+) -> None:
+    """Deadlines that passed together are all acted on before the first is told of, while they go first."""
+    rig = Rig(instances=40, min_uptime=50)
+    rig.engine.post(Booted())
+    await async_eventually(lambda: all(one.phase is Phase.STARTING for one in rig.host.instances.values()))
+    order: list[str] = []
+    clock = rig.engine.now() + 51
+
+    def noted(*arguments: Any) -> Any:
+        order.append("step")
+        return step(*arguments)
+
+    monkeypatch.setattr(engine_module, "step", noted)
+    monkeypatch.setattr(rig.engine, "_observers", [lambda *_: order.append("told")])
+    monkeypatch.setattr(engine_module, "DEADLINES_FIRST_SECONDS", seconds)
+    monkeypatch.setattr(rig.engine._loop, "time", lambda: clock)
+    rig.engine._heard_until = clock + 1
+    rig.engine._ring()
+    assert order.index("told") == before
+    assert not rig.engine.more_is_due
+    assert order.count("told") == before
+    rig.engine.close()
+
+
 async def test_deadlines_wait_for_what_has_happened() -> None:
     """As long as ends are waiting to be told no deadline is called missed, but not for ever."""
     rig = Rig()
