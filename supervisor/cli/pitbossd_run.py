@@ -240,7 +240,18 @@ class Daemon:
             checks_not_asked=lambda: self._checks.unasked,
         )
         self._systemd = Systemd.above(describe=status_line, pulse=self._pulse)
-        self.engine = Engine(
+        self.engine = self._made_engine(host)
+        self._control = ControlServer(
+            self,
+            unix=manifest.control.unix,
+            http=manifest.control.http,
+            metrics=lambda openmetrics: self._metrics.scrape(openmetrics=openmetrics),
+            history=self._journal,
+        )
+
+    def _made_engine(self, host: Host) -> Engine:
+        """Who performs each act, and who is told."""
+        return Engine(
             host,
             {
                 Spawn: self._processes.spawn,
@@ -257,13 +268,6 @@ class Daemon:
             is_behind=self._processes.is_behind,
             note_lateness=self._metrics.lag.note,
             tidy=pitbossd_collector.tidy,
-        )
-        self._control = ControlServer(
-            self,
-            unix=manifest.control.unix,
-            http=manifest.control.http,
-            metrics=lambda openmetrics: self._metrics.scrape(openmetrics=openmetrics),
-            history=self._journal,
         )
 
     # ── what the control plane sees (control.port.EnginePort) ────────────────────────────────────
