@@ -194,11 +194,12 @@ def _wake_at(turn: Turn, pool: Pool, rollout: Rollout) -> float | None:
     if moments and rollout.waiting and turn.spare <= 0:
         moments.append(turn.now)
     instances = turn.host.instances
-    for key, old in rollout.turns.items():
-        if instances[key].ready and instances[key].generation > old:
-            proven_at = _proven_at(pool, instances[key])
-            if proven_at is not None:
-                moments.append(proven_at)
+    proven = [
+        _proven_at(pool, instances[key])
+        for key, old in rollout.turns.items()
+        if instances[key].ready and instances[key].generation > old
+    ]
+    moments.extend(moment for moment in proven if moment is not None)
     return min(moments, default=None)
 
 
