@@ -111,15 +111,16 @@ def _set_goal_of(turn: Turn, wish: Wish, scope: Scope, goal: Goal, keeps: frozen
     if scope.index is not None and not members:
         # The goal of a surge instance is no intent to be remembered: the slot is gone before the next boot.
         return
-    differ = any(one.goal not in {goal, *keeps} for one in members)
-    if scope.index is None and host.pools[scope.pool].goal not in {goal, *keeps}:
+    settled = {goal, *keeps}
+    differ = any(one.goal not in settled for one in members)
+    if scope.index is None and host.pools[scope.pool].goal not in settled:
         turn.put_pool(host.pools[scope.pool]._replace(goal=goal))
         differ = True
     if not differ:
         return
     turn.emit(GoalChanged(scope, goal, wish.request_id, wish.principal))
-    for one in members:
-        if scope.index is None and one.goal in keeps:
+    for one in members if keeps and scope.index is None else ():
+        if one.goal in keeps:
             # What the journal has just heard about the whole pool does not hold for this one.
             own = Scope(one.id.pool, one.id.index)
             turn.emit(GoalChanged(own, one.goal, wish.request_id, wish.principal))

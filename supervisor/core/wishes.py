@@ -107,7 +107,8 @@ def _start(turn: Turn, wish: Wish, ids: list[InstanceId]) -> str:
     drained = [key for key in ids if host.instances[key].goal is Goal.DRAINED]
     if scope.pool is not None and drained and len(drained) == len(ids):
         raise RefusedError("drained", f"{scope} is drained", f"pitbossctl resume {scope} brings it back")
-    ids = [key for key in ids if host.instances[key].goal is not Goal.DRAINED]
+    if drained:
+        ids = [key for key in ids if host.instances[key].goal is not Goal.DRAINED]
     return _bring_up(turn, "start", wish, ids)
 
 

@@ -26,8 +26,8 @@ which takes up to another millisecond: together no more than the loop may be hel
 PUT_OFF_SECONDS = 1.0
 """How long a deadline rests whose decision raised, before it is tried again."""
 
-TIDY_STEPS = 50
-"""After so many steps `tidy` is called: so many starts leave two thousand values more in memory."""
+TIDY_EFFECTS = 300
+"""After so many effects `tidy` is called: of starts so many leave some three thousand values in memory."""
 
 LATE_SECONDS = 1.0
 """A timer that rings this late was not held up by work: the process or the machine stood still."""
@@ -73,7 +73,7 @@ class Engine:
     `before_tick` is called when a deadline has come, before it is acted on: whoever holds unread
     messages posts them. `is_behind` says that something has happened which takes several turns of the
     loop to post: deadlines wait for it. `note_lateness` is told how many seconds late the timer rang. `tidy`
-    is called once in so many steps, between two slices of work. `more_is_due` while deadlines that passed
+    is called once in so many effects, between two slices of work. `more_is_due` while deadlines that passed
     together go before everything else. With `strict` what goes wrong is raised after it was counted, for
     tests.
     """
@@ -98,7 +98,7 @@ class Engine:
         self._is_behind = is_behind
         self._note_lateness = note_lateness
         self._tidy = tidy
-        self._steps = 0
+        self._asked = 0
         self._strict = strict
         self._inbox: deque[tuple[Event, asyncio.Future[tuple[Effect, ...]] | None]] = deque()
         self._effects: deque[Act] = deque()
@@ -179,8 +179,8 @@ class Engine:
             self._working = False
             if collects:
                 gc.enable()
-            if self._steps >= TIDY_STEPS:
-                self._steps = 0
+            if self._asked >= TIDY_EFFECTS:
+                self._asked = 0
                 self._loop.call_soon(self._tidy)
         self._rearm()
 
@@ -193,7 +193,7 @@ class Engine:
         self._work()
 
     def _take(self, event: Event, answer: asyncio.Future[tuple[Effect, ...]] | None) -> None:
-        self._steps, self.more_is_due = self._steps + 1, False
+        self.more_is_due = False
         revision, now = self.host.revision, self._loop.time()
         if isinstance(event, Tick):
             # The timer may fire a clock tick early; without this it would be re-armed and spin.
@@ -213,6 +213,7 @@ class Engine:
         if isinstance(event, Tick) and event.most:
             self._tick_again(event, now)
         self._effects.extend(cast("list[Act]", [effect for effect in effects if type(effect) in _ACTS]))
+        self._asked += len(effects)
         reports = cast("list[Report]", [effect for effect in effects if type(effect) in _REPORTS])
         self._untold.append(_Step(effects, reports, now, answer, self.host.revision != revision))
 
