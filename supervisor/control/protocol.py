@@ -107,7 +107,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._ended.set()
         super().connection_lost(exc)
         # asyncio's transport keeps a method of its own, a cycle that only the garbage collector would find.
-        vars(self.transport).pop("_read_ready_cb", None)
+        getattr(self.transport, "__dict__", {}).pop("_read_ready_cb", None)
         self._unset_keepalive_if_required()
 
     @property

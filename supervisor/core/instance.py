@@ -165,7 +165,7 @@ class Instance(NamedTuple):
         return (*counted, rung is not None and rung.kind is RungKind.HOLD)
 
     def aimed(self, goal: Goal, request_id: str) -> "Instance":
-        """The same with another goal; for thousands at once, in a sixth of the time of `_replace`."""
+        """The same with another goal; for thousands at once, in half the time of `_replace`."""
         values = list(self)
         values[1], values[-1] = goal, request_id
         return tuple.__new__(Instance, values)

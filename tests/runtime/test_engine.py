@@ -1,6 +1,7 @@
 """The single writer: order, slices, one timer, and faults that never stop supervision."""
 
 import asyncio
+import gc
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from supervisor.core.events import (
     Booted,
     Exited,
     Scope,
+    SignalRequested,
     Spawned,
     StopRequested,
     Told,
@@ -235,6 +237,75 @@ async def test_nobody_whose_deadline_has_passed_waits_for_a_log_line(
     assert order.index("told") == before
     assert not rig.engine.more_is_due
     assert order.count("told") == before
+    rig.engine.close()
+
+
+async def test_the_step_of_a_wish_has_a_slice_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not taken by who posts it, nor after other work of the same slice, however little that took."""
+    rig, order = Rig(), []
+    monkeypatch.setattr(engine_module, "SLICE_SECONDS", 100)
+
+    def noted(host: Host, event: Any, now: float) -> Any:
+        order.append(type(event).__name__)
+        return step(host, event, now)
+
+    def spawn(act: Spawn) -> None:
+        rig.engine.post(StopRequested(Wish(Scope("a"), "op-2")))
+        asyncio.get_running_loop().call_soon(order.append, "the loop turns")
+        rig.engine.post(Spawned(act.instance, act.generation, 1000))
+
+    monkeypatch.setattr(engine_module, "step", noted)
+    monkeypatch.setitem(rig.engine._performers, Spawn, spawn)
+    rig.engine.post(SignalRequested(Wish(Scope("a"), "op-1"), "SIGHUP"))
+    assert order == []
+    rig.engine.post(Booted())
+    await async_eventually(lambda: "StopRequested" in order)
+    assert order[0] == "SignalRequested"
+    assert order.index("the loop turns") < order.index("StopRequested")
+    rig.engine.close()
+
+
+async def test_many_reports_are_told_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them, in their order, before who asked is answered and before the next event is taken."""
+    monkeypatch.setattr(engine_module, "TOLD_AT_ONCE", 1)
+    rig = Rig()
+    told: list[tuple[int, Report]] = []
+
+    def note(reports: Sequence[Report], _host: Host, _now: float) -> None:
+        told.extend((len(reports), report) for report in reports)
+
+    monkeypatch.setattr(rig.engine, "_observers", [note])
+    rig.engine.post(Booted())
+    await async_eventually(lambda: rig.host.instances[A].ready)
+    told.clear()
+    effects = await rig.engine.ask(StopRequested(Wish(Scope("a"), "op")))
+    reports = [one for one in effects if type(one) in engine_module._REPORTS]
+    assert len(reports) > 1
+    assert told[: len(reports)] == [(1, report) for report in reports]
+
+
+async def test_garbage_is_looked_for_between_slices_and_after_so_much_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither a step nor an act is held up by the collector; `tidy` comes in a turn of its own."""
+    monkeypatch.setattr(engine_module, "TIDY_EFFECTS", 1)
+    rig, seen, tidied = Rig(), [], 0
+
+    def tidy() -> None:
+        nonlocal tidied
+        tidied += 1
+        assert not rig.engine._working
+        assert gc.isenabled()
+
+    def spawn(_act: Spawn) -> None:
+        seen.append(gc.isenabled())
+
+    monkeypatch.setattr(rig.engine, "_tidy", tidy)
+    monkeypatch.setitem(rig.engine._performers, Spawn, spawn)
+    rig.engine.post(Booted())
+    await async_eventually(lambda: tidied > 0 and seen)
+    assert seen == [False]
+    assert gc.isenabled()
     rig.engine.close()
 
 
