@@ -20,10 +20,10 @@ from supervisor.runtime.log_lines import LONGEST_LINE
 log = logging.getLogger(__name__)
 
 OPEN_FILES = 128
-"""Log files held open at a time; the one written least recently is closed first."""
+"""Log files held open at a time; the one written least recently, within `CHECK_SECONDS`, is closed first."""
 
 CHECK_SECONDS = 1.0
-"""How often, while written to, a file is compared with what its path names now."""
+"""How often, while written to, a file is compared with what its path names now, and counts as used."""
 
 RETRY_SECONDS = 5.0
 """How long a target that failed is left alone."""
@@ -174,32 +174,29 @@ class LogFile:
             self._open(now)
         elif now - self._checked_at >= CHECK_SECONDS:
             self._compare(now)
-        self._files.used(self)
-        room = self._room(data, position)
-        if room == 0:
-            self._next_file(now)
-            return 0
-        part = data if room == len(data) else data[position : position + room]
+        end = len(data)
+        if self._renew or self._size + end - position > self._max_bytes:
+            end = self._cut(data, position)
+            if end == position:
+                self._next_file(now)
+                return 0
+        part = data if end - position == len(data) else data[position:end]
         written = os.write(self._descriptor, part)
         self._size += written
         newline = part.rfind(b"\n", 0, written)
         self._line_bytes = self._line_bytes + written if newline < 0 else written - newline - 1
         return written
 
-    def _room(self, data: bytes, position: int) -> int:
-        """How many of the bytes from `position` on belong into the present file."""
-        left = len(data) - position
+    def _cut(self, data: bytes, position: int) -> int:
+        """Where the part of the rest that still belongs into the present file ends."""
         room = 0 if self._renew else max(0, self._max_bytes - self._size)
-        if left <= room:
-            return left
         cut = data.rfind(b"\n", position, position + room) + 1
         if cut:
-            return cut - position
+            return cut
         if self._line_bytes == 0 and (self._renew or self._size):
-            return 0
-        cut = data.find(b"\n", position) + 1
-        line = (cut or len(data)) - position
-        return max(0, min(line, LONGEST_LINE - self._line_bytes))
+            return position
+        line_end = data.find(b"\n", position) + 1 or len(data)
+        return max(position, min(line_end, position + LONGEST_LINE - self._line_bytes))
 
     def _open(self, now: float) -> None:
         try:
@@ -217,10 +214,12 @@ class LogFile:
         self._descriptor, self._identity, self._size = descriptor, identity, status.st_size
         self._checked_at = now
         self._renew = False
+        self._files.used(self)
 
     def _compare(self, now: float) -> None:
         """Notice that the file was renamed, deleted or truncated by somebody else."""
         self._checked_at = now
+        self._files.used(self)
         try:
             status = os.stat(self.path, follow_symlinks=False)
         except FileNotFoundError:

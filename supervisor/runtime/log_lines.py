@@ -201,12 +201,13 @@ class Tail:
 
     def add(self, data: bytes) -> None:
         """Take a block in."""
-        if self._text is None:
-            self._text = bytearray()
         if len(data) > _TAIL_KEPT:
-            self._text[:] = data[-_TAIL_KEPT:]
+            # One copy for each block of a flood; to assign a slice to the old bytes makes three.
+            self._text = bytearray(memoryview(data)[-_TAIL_KEPT:])
             self._beheaded = True
             return
+        if self._text is None:
+            self._text = bytearray()
         self._text += data
         if len(self._text) > TAIL_BYTES:
             del self._text[:-_TAIL_KEPT]

@@ -40,9 +40,12 @@ DRAIN_BYTES = 1024 * 1024
 DRAIN_CPU_SECONDS = 0.002
 """And of the CPU time spent on it; what is left comes with the next turns."""
 
+RAW_BYTES = 64 * 1024
+"""The most that is read at a time: what a pipe holds, if nobody made it larger."""
+
 # Framing costs per line, and a worker that writes only newlines makes 65536 of them per block.
 _READ_BYTES: Mapping[LogFormat, int] = {
-    LogFormat.RAW: 64 * 1024,
+    LogFormat.RAW: RAW_BYTES,
     LogFormat.TIMESTAMP: 16 * 1024,
     LogFormat.JSON: 8 * 1024,
 }
@@ -74,6 +77,7 @@ class _Stream:
         "tail",
         "totals",
         "watched",
+        "weight",
     )
 
     def __init__(self, instance: InstanceId, descriptor: int, pool_totals: _Totals) -> None:
@@ -88,7 +92,8 @@ class _Stream:
         self.file: LogFile | None = None
         self.framing: Framing | None = None
         self.limit: RateLimit | None = None
-        self.read_bytes = _READ_BYTES[LogFormat.RAW]
+        self.read_bytes = RAW_BYTES
+        self.weight = 1
 
     def begin(self, policy: LogPolicy, generation: int, files: OpenFiles, stamps: Stamps) -> None:
         """What follows is of this generation and goes where this policy says."""
@@ -111,21 +116,24 @@ class _Stream:
         path = os.path.join(directory, f"{self.instance.pool}-{self.instance.index}.log")
         self.file = LogFile(path, policy.max_bytes, policy.keep, files, self.framing.line)
         self.read_bytes = _READ_BYTES[policy.format]
+        self.weight = RAW_BYTES // self.read_bytes
         if policy.rate_limit_bytes is not None:
             self.limit = RateLimit(policy.rate_limit_bytes, files.clock())
 
     def take(self, data: bytes, clock: Callable[[], float]) -> None:
         """A block was read."""
-        self.totals.read += len(data)
-        self._pool_totals.read += len(data)
+        count = len(data)
+        self.totals.read += count
+        self._pool_totals.read += count
         self.tail.add(data)
         if self.file is None or self.framing is None:
             return
         if self.limit is None:
-            self._drop(self.file.write(self.framing.take(data)))
+            if dropped := self.file.write(self.framing.take(data)):
+                self._drop(dropped)
             return
         gap, kept = self.limit.admit(data, clock())
-        self._drop(len(data) - len(kept))
+        self._drop(count - len(kept))
         if gap:
             note = self.framing.line(f"[pitboss: {gap} bytes dropped by rate limit]")
             self._drop(self.file.write(self.framing.end_line() + note))
@@ -212,19 +220,15 @@ class Output:
         for _ in range(ROUNDS_PER_TURN):
             ready = self._epoll.poll(0, READS_PER_TURN)
             for descriptor, _ in ready:
-                stream = self._by_descriptor.get(descriptor)
-                weight = 1 if stream is None else _READ_BYTES[LogFormat.RAW] // stream.read_bytes
-                taken += weight * self._serve(descriptor)
+                stream = self._by_descriptor[descriptor]
+                taken += stream.weight * self._serve(stream)
             if taken >= BYTES_PER_TURN or len(ready) < READS_PER_TURN:
                 return
 
-    def _serve(self, descriptor: int) -> int:
-        """Read one block; how many bytes. A number given out anew since the poll reads nothing (EAGAIN)."""
-        stream = self._by_descriptor.get(descriptor)
-        if stream is None:
-            return 0
+    def _serve(self, stream: _Stream) -> int:
+        """Read one block; how many bytes. None are left (EAGAIN) if the worker reads its pipe itself."""
         try:
-            data = os.read(descriptor, stream.read_bytes)
+            data = os.read(stream.descriptor, stream.read_bytes)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -248,7 +252,7 @@ class Output:
             return
         taken, until = 0, time.thread_time() + DRAIN_CPU_SECONDS
         while taken < DRAIN_BYTES:
-            count = self._serve(stream.descriptor)
+            count = self._serve(stream)
             taken += count
             if not count or time.thread_time() > until:
                 return

@@ -33,7 +33,15 @@ def _files(directory: Path) -> Iterator[Path]:
 
 
 def _bytes(directory: Path) -> int:
-    return sum(path.stat().st_size for path in _files(directory))
+    return sum(map(_size, _files(directory)))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        # A rotation renamed it since it was listed: the next look counts it.
+        return 0
 
 
 def _arrived(directory: Path, expected: int) -> float:

@@ -365,6 +365,23 @@ def test_few_files_are_open_at_a_time(tmp_path: Path, files: OpenFiles) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_who_wrote_within_the_last_second_keeps_its_file(
+    tmp_path: Path, files: OpenFiles, clock: Clock
+) -> None:
+    """Room for another is made by who has been silent the longest."""
+    first, second, *others = (make(tmp_path / f"{number}.log", files) for number in range(OPEN_FILES))
+    for file in (first, second, *others):
+        file.write(b"one\n")
+    clock.now += CHECK_SECONDS
+    first.write(b"two\n")
+    another = make(tmp_path / "another.log", files)
+    another.write(b"one\n")
+    assert (first._descriptor >= 0, second._descriptor >= 0) == (True, False)
+    for file in (first, another, *others):
+        file.close()
+    assert len(files) == 0
+
+
 def test_a_directory_is_checked_before_it_is_needed(tmp_path: Path) -> None:
     """A usable directory is made and left clean; anything else is a sentence with a reason and a remedy."""
     assert check_directory(str(tmp_path / "a" / "b")) is None
