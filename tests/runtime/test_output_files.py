@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from supervisor.runtime.log_files import (
     CHECK_SECONDS,
-    OPEN_FILES,
     RETRY_SECONDS,
     WARN_SECONDS,
     WARNINGS_PER_MINUTE,
@@ -347,39 +346,6 @@ def test_a_full_disk(
     assert lines[-2] == b"[pitboss: %d bytes dropped: No space left on device]\n" % dropped
     assert set(lines[:-3]) == {line}
     file.close()
-
-
-def test_few_files_are_open_at_a_time(tmp_path: Path, files: OpenFiles) -> None:
-    """Many files are written in turn with a bounded number of descriptors, and nothing is lost."""
-    many = [make(tmp_path / f"{number}.log", files) for number in range(OPEN_FILES + 40)]
-    before = len(os.listdir("/proc/self/fd"))
-    for turn in range(3):
-        for file in many:
-            assert file.write(b"turn %d\n" % turn) == 0
-            assert len(files) <= OPEN_FILES
-    assert len(os.listdir("/proc/self/fd")) == before + OPEN_FILES
-    for file in many:
-        assert Path(file.path).read_bytes() == b"turn 0\nturn 1\nturn 2\n"
-        file.close()
-    assert len(files) == 0
-    assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_who_wrote_within_the_last_second_keeps_its_file(
-    tmp_path: Path, files: OpenFiles, clock: Clock
-) -> None:
-    """Room for another is made by who has been silent the longest."""
-    first, second, *others = (make(tmp_path / f"{number}.log", files) for number in range(OPEN_FILES))
-    for file in (first, second, *others):
-        file.write(b"one\n")
-    clock.now += CHECK_SECONDS
-    first.write(b"two\n")
-    another = make(tmp_path / "another.log", files)
-    another.write(b"one\n")
-    assert (first._descriptor >= 0, second._descriptor >= 0) == (True, False)
-    for file in (first, another, *others):
-        file.close()
-    assert len(files) == 0
 
 
 def test_a_directory_is_checked_before_it_is_needed(tmp_path: Path) -> None:
