@@ -15,7 +15,7 @@ from supervisor.core.identity import InstanceId
 from supervisor.core.instance import Instance, RungKind
 from supervisor.core.phases import ON_THE_WAY_OUT, Goal, Phase
 from supervisor.core.scene import Scene
-from supervisor.core.state import ComeBack, Deliver, Errand, Leave, Look
+from supervisor.core.state import ComeBack, Deliver, Errand, Host, Leave, Look
 from supervisor.core.turn import Turn
 
 
@@ -56,6 +56,11 @@ def carry_on(turn: Turn, name: str, most: int) -> int:
         _tell(turn, errand, key)
     turn.put_errand(name, errand._replace(seen=errand.seen + len(following)), turn.now)
     return len(following)
+
+
+def next_due(host: Host, now: float) -> str | None:
+    """The first errand whose moment has come."""
+    return next((name for name in host.errands if host.moments[name][0] <= now), None)
 
 
 def set_aside(turn: Turn, name: str, moment: float, later: float) -> None:

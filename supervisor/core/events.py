@@ -143,6 +143,15 @@ class Tick:
     most: int = 8
 
 
+@dataclass(frozen=True, slots=True)
+class CarryOn:
+    """Go on with what was begun for many instances; no deadline is handled.
+
+    Whoever takes these until nothing is left tells all of them before hearing what that has led to. Without
+    any, ticks do the same, in turn with deadlines.
+    """
+
+
 # ── wishes ───────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -272,4 +281,4 @@ OperatorWish = (
 
 OperationWish = AbortRequested | PauseRequested | UnpauseRequested
 
-Event = Fact | OperatorWish | OperationWish | BarrierReached | Tick | Booted
+Event = Fact | OperatorWish | OperationWish | BarrierReached | Tick | CarryOn | Booted

@@ -13,6 +13,7 @@ from supervisor.core.effects import Effect, Halt, OperationChanged, ReleaseBarri
 from supervisor.core.events import (
     BarrierReached,
     Booted,
+    CarryOn,
     CheckFailed,
     CheckPassed,
     Event,
@@ -62,6 +63,11 @@ def next_deadline(host: Host) -> float | None:
     return heap[0][0] if heap else None
 
 
+def has_errands(host: Host, now: float) -> bool:
+    """Whether there is something for `CarryOn` to go on with."""
+    return errands.next_due(host, now) is not None
+
+
 def put_off(host: Host, moment: float) -> None:
     """Look at the earliest deadline again at `moment`: a decision about it raised, and others must go on."""
     earliest, turn = next_deadline(host), Turn(host, math.inf)
@@ -90,6 +96,10 @@ def _take(turn: Turn, event: Event) -> None:
         case Tick(most=most):
             while most > 0 and (key := turn.take_due()) is not None:
                 most -= _due(turn, key, most)
+        case CarryOn():
+            name = errands.next_due(turn.host, turn.now)
+            if name is not None:
+                errands.carry_on(turn, name, turn.host.most_at_once)
         case BarrierReached(token=token):
             turn.emit(ReleaseBarrier(token))
         case Booted():

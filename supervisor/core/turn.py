@@ -189,6 +189,7 @@ class Turn:
             self.schedule(name, moment)
         elif name in self.host.errands:
             self._delete(self.host.errands, name)
+            self.schedule(name, None)
 
     def put_operation(self, operation: Operation) -> None:
         """Make this the latest value of an operation."""

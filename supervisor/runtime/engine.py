@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, cast, get_args
 
 from supervisor.core.effects import Act, Effect, Report
-from supervisor.core.events import Event, OperatorWish, Tick
-from supervisor.core.host import next_deadline, put_off, step
+from supervisor.core.events import CarryOn, Event, OperatorWish, Tick
+from supervisor.core.host import has_errands, next_deadline, put_off, step
 from supervisor.core.state import Host
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,11 @@ answers of checks, takes several turns of the loop; so do the ends of many worke
 DEADLINES_FIRST_SECONDS = 0.01
 """For so long deadlines that passed together go before what arrived after them: workers that are to be killed
 at one moment are not killed each after the end of another. Beyond it they take turns with what arrives."""
+
+ERRANDS_FIRST_SECONDS = 0.2
+"""For so long what is begun for many goes before the ends that it brings, and before log lines: a thousand
+workers that are to end are told so within half of it, and not each after the end of another. Beyond it they
+take turns. Whoever must be replaced meanwhile waits for it; who asks how it stands does not."""
 
 TOLD_AT_ONCE = 16
 """So many reports take half a millisecond to tell, most of it for log lines; a wish for a host of many pools
@@ -74,8 +79,8 @@ class Engine:
     messages posts them. `is_behind` says that something has happened which takes several turns of the
     loop to post: deadlines wait for it. `note_lateness` is told how many seconds late the timer rang. `tidy`
     is called once in so many effects, between two slices of work. `more_is_due` while deadlines that passed
-    together go before everything else. With `strict` what goes wrong is raised after it was counted, for
-    tests.
+    together, or what is begun for many, go before ends and log lines. With `strict` what goes wrong is raised
+    after it was counted, for tests.
     """
 
     def __init__(
@@ -103,7 +108,9 @@ class Engine:
         self._inbox: deque[tuple[Event, asyncio.Future[tuple[Effect, ...]] | None]] = deque()
         self._effects: deque[Act] = deque()
         self._untold: deque[_Step] = deque()
-        self.more_is_due = False
+        self._deadlines_first = False
+        self._carrying_on = False
+        self._errands_until: float | None = None
         self._loop = asyncio.get_running_loop()
         self._working = False
         self._resume: asyncio.Handle | None = None
@@ -113,6 +120,11 @@ class Engine:
         self._heard_until = 0.0
         self._one_at_a_time = False
         self._watchers: list[tuple[int, asyncio.Future[None]]] = []
+
+    @property
+    def more_is_due(self) -> bool:
+        """Whether something waits that goes before ends and log lines."""
+        return self._deadlines_first or self._carrying_on
 
     def now(self) -> float:
         """Monotonic seconds, the clock of every moment in the host."""
@@ -193,7 +205,9 @@ class Engine:
         self._work()
 
     def _take(self, event: Event, answer: asyncio.Future[tuple[Effect, ...]] | None) -> None:
-        self.more_is_due = False
+        self._deadlines_first = False
+        if type(event) is CarryOn:
+            self._carrying_on = False
         revision, now = self.host.revision, self._loop.time()
         if isinstance(event, Tick):
             # The timer may fire a clock tick early; without this it would be re-armed and spin.
@@ -212,6 +226,7 @@ class Engine:
             return
         if isinstance(event, Tick) and event.most:
             self._tick_again(event, now)
+        self._carry_on(now)
         self._effects.extend(cast("list[Act]", [effect for effect in effects if type(effect) in _ACTS]))
         self._asked += len(effects)
         reports = cast("list[Report]", [effect for effect in effects if type(effect) in _REPORTS])
@@ -222,7 +237,18 @@ class Engine:
         wanted = next_deadline(self.host)
         if wanted is not None and wanted <= self._heard_at and now < self._heard_at + DEADLINES_FIRST_SECONDS:
             self._inbox.appendleft((tick, None))
-            self.more_is_due = True
+            self._deadlines_first = True
+
+    def _carry_on(self, now: float) -> None:
+        """All whom a wish concerns hear of it before anybody hears what came of it."""
+        if not self.host.errands:
+            self._errands_until = None
+            return
+        if self._errands_until is None:
+            self._errands_until = now + ERRANDS_FIRST_SECONDS
+        if not self._carrying_on and now < self._errands_until and has_errands(self.host, now):
+            self._inbox.append((CarryOn(), None))
+            self._carrying_on = True
 
     def _tell(self, done: _Step) -> None:
         following, rest = done.reports[:TOLD_AT_ONCE], done.reports[TOLD_AT_ONCE:]

@@ -9,6 +9,7 @@ from supervisor.core.effects import Accepted, Check, Effect, Forget, Kill, Moved
 from supervisor.core.events import (
     AbortRequested,
     Booted,
+    CarryOn,
     CheckFailed,
     CheckKind,
     CheckPassed,
@@ -143,7 +144,7 @@ def next_event(dice: Random, host: Host, answers: list[Event], number: int) -> E
     if answers and roll < 0.5:
         return answers.pop(0)
     if roll < 0.65:
-        return Tick(most=dice.choice((1, 32)))
+        return dice.choice((Tick(most=1), Tick(most=32), CarryOn()))
     if roll < 0.66 and number > STEPS // 2:
         urgency, seconds = dice.choice(list(Urgency)), dice.choice((None, 3.0, 9.0, 60.0))
         return ShutdownRequested(wish("", f"op{number}"), urgency, seconds)
@@ -204,7 +205,7 @@ def are_true(
     if isinstance(event, Fact) and event.generation != before[event.instance].generation:
         assert not effects
         assert host.instances == before
-    is_wish = not isinstance(event, Fact | Tick | Booted)
+    is_wish = not isinstance(event, Fact | Tick | CarryOn | Booted)
     assert sum(isinstance(effect, Accepted | Refused) for effect in effects) == is_wish
 
 

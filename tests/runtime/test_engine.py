@@ -9,11 +9,6 @@ import pytest
 
 from supervisor.core.effects import (
     Accepted,
-    Act,
-    Check,
-    Forget,
-    Halt,
-    Kill,
     Moved,
     ReleaseBarrier,
     Report,
@@ -35,38 +30,10 @@ from supervisor.core.exits import ExitStatus
 from supervisor.core.host import step
 from supervisor.core.identity import InstanceId
 from supervisor.core.phases import Phase
-from supervisor.core.plan import HostPlan, PoolPlan
-from supervisor.core.state import Host, create
+from supervisor.core.state import Host
 from supervisor.runtime import engine as engine_module
-from supervisor.runtime.engine import Engine
+from tests.runtime.engine_rig import A, Rig
 from tests.waiting import async_eventually
-
-A = InstanceId("a", 0)
-
-
-class Rig:
-    """An engine over a host whose acts are recorded, and whose spawns succeed at once."""
-
-    def __init__(self, instances: int = 1, *, strict: bool = True, min_uptime: float = 0.05) -> None:
-        plan = HostPlan("h", {"a": PoolPlan("a", instances=instances, min_uptime_seconds=min_uptime)})
-        self.acts: list[Act] = []
-        self.reports: list[Report] = []
-        loop = asyncio.get_running_loop()
-        performers: dict[type, Any] = dict.fromkeys((Signal, Kill, Check, Forget, Halt), self.acts.append)
-        performers |= {Spawn: self._spawn, ReleaseBarrier: self.acts.append}
-        self.engine = Engine(create(plan, now=loop.time()), performers, [self._observe], strict=strict)
-
-    def _spawn(self, act: Spawn) -> None:
-        self.acts.append(act)
-        self.engine.post(Spawned(act.instance, act.generation, 1000 + act.instance.index))
-
-    def _observe(self, reports: Sequence[Report], host: Host, now: float) -> None:
-        self.reports.extend(reports)
-
-    @property
-    def host(self) -> Host:
-        """The state."""
-        return self.engine.host
 
 
 async def test_boot_spawns_and_the_timer_makes_ready() -> None:
@@ -183,63 +150,6 @@ async def test_a_deadline_whose_decision_raises_does_not_hold_up_the_others(
     await async_eventually(lambda: rig.host.instances[A].ready)
 
 
-@pytest.mark.parametrize(("seconds", "before"), [(0.01, 40), (0, 8)])
-async def test_deadlines_of_one_moment_go_before_what_came_after(
-    monkeypatch: pytest.MonkeyPatch, seconds: float, before: int
-) -> None:
-    """More than fit into one step are due at once: an end that follows the first is heard after the last.
-
-    Once their precedence is over it is heard after the step on its way.
-    """
-    rig = Rig(instances=40, min_uptime=50)
-    rig.engine.post(Booted())
-    await async_eventually(lambda: all(one.phase is Phase.STARTING for one in rig.host.instances.values()))
-    order: list[Phase] = []
-    clock = rig.engine.now() + 51
-
-    def note(reports: Sequence[Report], _host: Host, _now: float) -> None:
-        moves = [report for report in reports if isinstance(report, Moved)]
-        order.extend(move.target for move in moves)
-        if any(move.instance == A and move.target is Phase.RUNNING for move in moves):
-            rig.engine.post(Exited(A, 1, ExitStatus(code=0)))
-
-    monkeypatch.setattr(rig.engine, "_observers", [note])
-    # The clock stands still, so that the slice does not end, nor the precedence.
-    monkeypatch.setattr(engine_module, "DEADLINES_FIRST_SECONDS", seconds)
-    monkeypatch.setattr(rig.engine._loop, "time", lambda: clock)
-    rig.engine._heard_until = clock + 1
-    rig.engine._ring()
-    assert order.index(Phase.BACKOFF) == before
-    rig.engine.close()
-
-
-@pytest.mark.parametrize(("seconds", "before"), [(0.01, 5), (0, 1)])
-async def test_nobody_whose_deadline_has_passed_waits_for_a_log_line(
-    monkeypatch: pytest.MonkeyPatch, seconds: float, before: int
-) -> None:
-    """Deadlines that passed together are all acted on before the first is told of, while they go first."""
-    rig = Rig(instances=40, min_uptime=50)
-    rig.engine.post(Booted())
-    await async_eventually(lambda: all(one.phase is Phase.STARTING for one in rig.host.instances.values()))
-    order: list[str] = []
-    clock = rig.engine.now() + 51
-
-    def noted(*arguments: Any) -> Any:
-        order.append("step")
-        return step(*arguments)
-
-    monkeypatch.setattr(engine_module, "step", noted)
-    monkeypatch.setattr(rig.engine, "_observers", [lambda *_: order.append("told")])
-    monkeypatch.setattr(engine_module, "DEADLINES_FIRST_SECONDS", seconds)
-    monkeypatch.setattr(rig.engine._loop, "time", lambda: clock)
-    rig.engine._heard_until = clock + 1
-    rig.engine._ring()
-    assert order.index("told") == before
-    assert not rig.engine.more_is_due
-    assert order.count("told") == before
-    rig.engine.close()
-
-
 async def test_the_step_of_a_wish_has_a_slice_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not taken by who posts it, nor after other work of the same slice, however little that took."""
     rig, order = Rig(), []
@@ -311,8 +221,8 @@ async def test_garbage_is_looked_for_between_slices_and_after_so_much_work(
 
 async def test_deadlines_wait_for_what_has_happened() -> None:
     """As long as ends are waiting to be told no deadline is called missed, but not for ever."""
-    rig = Rig()
-    behind, asked = True, 0
+    rig = Rig(min_uptime=0.02)
+    behind, asked = False, 0
 
     def is_behind() -> bool:
         nonlocal asked
@@ -321,11 +231,14 @@ async def test_deadlines_wait_for_what_has_happened() -> None:
 
     rig.engine._is_behind = is_behind
     rig.engine.post(Booted())
+    assert rig.host.instances[A].phase is Phase.STARTING
+    behind = True
     await async_eventually(lambda: asked > 20)
-    assert rig.host.instances[A].phase is Phase.PENDING
-    await async_eventually(lambda: rig.host.instances[A].phase is Phase.STARTING, what="the time is over")
+    assert not rig.host.instances[A].ready
+    await async_eventually(lambda: rig.host.instances[A].ready, what="the time is over")
     asked, behind = 0, False
-    await async_eventually(lambda: rig.host.instances[A].ready)
+    rig.engine.post(Exited(A, 1, ExitStatus(code=1)))
+    await async_eventually(lambda: rig.host.instances[A].generation == 2)
     assert asked == 1
 
 

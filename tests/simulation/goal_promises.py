@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from supervisor.core.effects import Act, Cause, Climbed, Effect, GoalChanged, Moved, ReadyChanged
-from supervisor.core.events import Event, OperatorWish
+from supervisor.core.events import CarryOn, Event, OperatorWish
 from supervisor.core.identity import InstanceId
 from supervisor.core.instance import Instance
 from supervisor.core.phases import ON_THE_WAY_OUT, Goal, Phase
@@ -27,7 +27,7 @@ class Repeatable(Checker):
         self.instances: dict[InstanceId, Instance] = {}
 
     def before(self, world: "World", event: Event) -> None:
-        self.repeated = world.repeats
+        self.repeated = world.repeats and not isinstance(event, CarryOn)
         if self.repeated:
             self.instances = dict(world.host.instances)
 

@@ -19,6 +19,7 @@ from supervisor.core.effects import Accepted, Act, Effect, Moved
 from supervisor.core.events import (
     BarrierReached,
     Booted,
+    CarryOn,
     CheckFailed,
     CheckPassed,
     Event,
@@ -99,6 +100,8 @@ class World:
         self._inbox.append(event)
         while self._inbox:
             self._step(self._inbox.popleft())
+            if core.has_errands(self.host, self.now) and self.rng.random() < 0.5:
+                self._inbox.append(CarryOn())
 
     def run_until(self, moment: float, done: Callable[[], bool] | None = None) -> None:
         """Let time pass; stops early once `done` holds."""
@@ -296,7 +299,7 @@ class World:
 
 
 def _is_fact(event: Event) -> bool:
-    return not isinstance(event, Tick | Booted | BarrierReached | OperatorWish | OperationWish)
+    return not isinstance(event, Tick | CarryOn | Booted | BarrierReached | OperatorWish | OperationWish)
 
 
 def commit() -> str:
