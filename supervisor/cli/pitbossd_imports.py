@@ -9,10 +9,45 @@ import importlib
 import importlib.util
 import sys
 import types
+from collections.abc import Mapping
+from typing import TypeVar
 
-LATE = ("ssl", "asyncio.sslproto", "http.client", "difflib")
-"""asyncio, the HTTP stack and our probes import them, and look into them only when something is encrypted;
-`difflib` is looked into when a name is wrong."""
+_CODE_FLAGS = {
+    1: "OPTIMIZED",
+    2: "NEWLOCALS",
+    4: "VARARGS",
+    8: "VARKEYWORDS",
+    16: "NESTED",
+    32: "GENERATOR",
+    64: "NOFREE",
+    128: "COROUTINE",
+    256: "ITERABLE_COROUTINE",
+    512: "ASYNC_GENERATOR",
+}
+"""As `inspect` documents them (CO_OPTIMIZED and so on)."""
+
+LATE: Mapping[str, Mapping[str, object]] = {
+    # When something is encrypted. asyncio asks of each socket whether it is of this class.
+    "ssl": {"SSLSocket": type("SSLSocket", (), {})},
+    "asyncio.sslproto": {},
+    "http.client": {},
+    # When a name is wrong.
+    "difflib": {},
+    # When a command is run, which is never: workers are started without it. asyncio takes over its numbers.
+    "subprocess": {"PIPE": -1, "STDOUT": -2, "DEVNULL": -3},
+    # When somebody wants source code, or a traceback: dataclasses bring `inspect`, and that needs these.
+    "ast": {"NodeVisitor": object},
+    "dis": {"COMPILER_FLAG_NAMES": _CODE_FLAGS},
+    "tokenize": {},
+    "textwrap": {},
+    # When a socket's name is too long, and when a host is a number.
+    "hashlib": {},
+    "ipaddress": {},
+    # When there is a cookie.
+    "http.cookies": {},
+}
+"""What comes with the first look into it, and what can be seen of it before, which then gives way to the real
+one. asyncio, the HTTP stack and our probes import all of it."""
 
 NEVER = ("_hashlib",)
 """OpenSSL's hash functions. Without them `hashlib` and `hmac` use Python's own, as they do in every
@@ -21,12 +56,20 @@ Python that was built without OpenSSL; what is hashed here are names of sockets.
 
 UNUSED = {
     "starlette.formparsers": ("FormParser", "MultiPartException", "MultiPartParser"),
+    "anyio": (),
+    "anyio.abc": (),
+    "anyio.to_thread": (),
     "email.utils": ("format_datetime", "formatdate"),
+    "ipaddress": ("AddressValueError", "IPv6Address"),
     "mimetypes": ("guess_type",),
+    "secrets": ("token_hex",),
+    "shlex": ("shlex",),
+    "typing_extensions": ("TypeIs",),
     "uuid": ("UUID",),
 }
-"""What Starlette takes from where, for forms, files, cookies that expire and paths with a UUID. No route of
-ours has any; behind them are temporary files, three compressions, calendars and dice."""
+"""What Starlette takes from where: for forms, files, streams, functions in threads, cookies that expire,
+paths with a UUID, and the whole URL of a request. No route of ours has any; behind them are temporary files,
+three compressions, calendars, dice, and an anyio that parses its own source."""
 
 
 class _Absent(Exception):  # noqa: N818  # it stands for classes, and in `except` clauses
@@ -55,13 +98,10 @@ class _Late(types.ModuleType):
 
 def keep_small() -> None:
     """Call it before asyncio or the HTTP stack is imported. What is imported already stays as it is."""
-    for name in LATE:
+    for name, seen in LATE.items():
         if name not in sys.modules:
             sys.modules[name] = _Late(name)
-            if name == "ssl":
-                # asyncio asks of each socket whether it is one of these. None is before `ssl` is loaded,
-                # and then this class gives way to the real one.
-                vars(sys.modules[name])["SSLSocket"] = type("SSLSocket", (), {})
+            vars(sys.modules[name]).update(seen)
     for name in NEVER:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # the import system documents it
     if "uvicorn" not in sys.modules:
@@ -98,9 +138,12 @@ def _import_what_starlette_serves_with() -> None:
 
     A Starlette that does not fit is imported whole.
     """
-    stand_ins = {name: types.ModuleType(name) for name in UNUSED if name not in sys.modules}
+    before = {name: sys.modules.get(name) for name in UNUSED}
+    stand_ins = {name: types.ModuleType(name) for name, one in before.items() if not one or name in LATE}
     for name, module in stand_ins.items():
         vars(module).update(dict.fromkeys(UNUSED[name], _Absent))
+    if "typing_extensions" in stand_ins:
+        vars(stand_ins["typing_extensions"])["TypeVar"] = _type_variable
     sys.modules.update(stand_ins)
     try:
         importlib.import_module("starlette.routing")
@@ -109,5 +152,13 @@ def _import_what_starlette_serves_with() -> None:
             del sys.modules[name]
     finally:
         for name, module in stand_ins.items():
-            if sys.modules.get(name) is module:
+            former = before[name]
+            if former is not None:
+                sys.modules[name] = former
+            elif sys.modules.get(name) is module:
                 del sys.modules[name]
+
+
+def _type_variable(name: str, *bounds: type, **_options: object) -> TypeVar:
+    """Without a default, which is only looked at by those who check types."""
+    return TypeVar(name, *bounds)

@@ -6,12 +6,12 @@ from the kernel, and its descriptors are ours to close. Whose datagrams count is
 
 import array
 import errno
+import hashlib
 import os
 import re
 import socket
 import stat
 import struct
-from hashlib import blake2b
 from typing import NamedTuple
 
 from supervisor.core.identity import InstanceId
@@ -101,7 +101,7 @@ def socket_path(directory: str, instance: InstanceId) -> str:
     path = os.path.join(directory, name)
     if not _PLAIN_NAME.fullmatch(name) or len(os.fsencode(path)) > MAX_PATH_BYTES:
         # A tilde begins no plain name.
-        path = os.path.join(directory, "~" + blake2b(name.encode(), digest_size=8).hexdigest())
+        path = os.path.join(directory, "~" + hashlib.blake2b(name.encode(), digest_size=8).hexdigest())
     length = len(os.fsencode(path))
     if length > MAX_PATH_BYTES:
         raise NotifySocketError(

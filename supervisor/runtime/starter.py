@@ -12,7 +12,6 @@ older than the wish for it.
 import asyncio
 import logging
 import os
-import platform
 import select
 import signal
 import socket
@@ -99,7 +98,7 @@ class Starter:
 
     def begin(self) -> None:
         """Start the process unless there is one, or was one a moment ago that was of no use."""
-        number = CLONE.get(platform.machine())
+        number = CLONE.get(os.uname().machine)
         if self._control is not None or number is None or sys.maxsize < 1 << 32:
             return
         self._bury()

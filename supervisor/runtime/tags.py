@@ -7,8 +7,8 @@ nothing for them. A process can shed it on purpose, so it is one evidence among 
 which conclusion from it is the business of `containment`.
 """
 
+import os
 import resource
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,7 +26,7 @@ _BASE = 1 << (_SERIAL_BITS + _FAMILY_BITS)
 
 def new_family() -> int:
     """A random number that tells the tags of one daemon from those of another."""
-    return secrets.randbits(_FAMILY_BITS)
+    return int.from_bytes(os.urandom(4)) & ((1 << _FAMILY_BITS) - 1)
 
 
 def make_tag(family: int, serial: int) -> int:

@@ -1,5 +1,6 @@
 """What a daemon leaves out of its memory is there when it is wanted: an https probe works as before."""
 
+import dis
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,43 @@ print(asyncio.run(ask("https", ssl=context)))
 import ssl as again
 print(sys.modules["ssl"].SSLSocket is asyncio.base_events.ssl.SSLSocket, again.__file__ is not None)
 """
+
+LOOKS = """
+import sys
+from supervisor.cli.pitbossd_imports import keep_small
+keep_small()
+import asyncio, dataclasses, http.cookies, inspect, logging, traceback
+from supervisor.manifest.addresses import is_loopback
+
+def late():
+    return {name for name, module in sys.modules.items() if type(module).__name__ == "_Late"}
+
+print(*sorted(late()))
+print(*(f"{name}={value}" for name, value in vars(inspect).items() if name.startswith("CO_")))
+
+async def said():
+    process = await asyncio.create_subprocess_exec("/bin/echo", "said", stdout=asyncio.subprocess.PIPE)
+    return (await process.communicate())[0]
+
+print(asyncio.run(said()), is_loopback("127.0.0.2"), inspect.getsource(late).splitlines()[:1])
+try:
+    raise ExceptionGroup("together", [ValueError("alone")])
+except ExceptionGroup as error:
+    print("alone" in "".join(traceback.format_exception(error)))
+print(late() & {"subprocess", "ipaddress", "tokenize", "textwrap"})
+"""
+
+
+def test_what_comes_late_is_as_good_as_if_it_had_been_there(tmp_path: Path) -> None:
+    """A look into each brings the real one, to those as well that were imported with what stood in for it."""
+    script = tmp_path / "looks.py"
+    script.write_text(LOOKS)
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=60
+    ).stdout.splitlines()
+    assert set(done[0].split()) >= {"ast", "dis", "hashlib", "subprocess", "textwrap", "tokenize"}
+    assert set(done[1].split()) <= {f"CO_{name}={value}" for value, name in dis.COMPILER_FLAG_NAMES.items()}
+    assert done[2:] == ["b'said\\n' True ['def late():']", "True", "set()"]
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
