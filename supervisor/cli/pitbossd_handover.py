@@ -6,7 +6,6 @@ the same process, but what reading needed is gone: YAML, pydantic, our model and
 """
 
 import os
-import pickle
 import signal
 import sys
 from dataclasses import dataclass
@@ -38,6 +37,8 @@ def become_daemon(what: Handover) -> NoReturn:
     Raises:
         CannotHandOverError: The program that runs is this one still.
     """
+    import pickle
+
     command = [sys.executable, "-X", "", *sys.orig_argv[1:]]
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -61,9 +62,13 @@ def receive(descriptor: int) -> Handover:
     Raises:
         CannotHandOverError: The descriptor holds nothing that this release can read.
     """
+    import pickle
+
     try:
         with open(descriptor, "rb") as file:
             what: Handover = pickle.load(file)  # noqa: S301  # by this process, in a file without a name
     except Exception as error:
         raise CannotHandOverError(f"cannot take over descriptor {descriptor}: {error}") from error
+    # Nobody asks for it again. What is imported next takes the place of its half in Python.
+    del sys.modules["pickle"]
     return what

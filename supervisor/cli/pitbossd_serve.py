@@ -38,15 +38,20 @@ def serve(descriptor: int) -> int:
 
 def _run(descriptor: int) -> int:
     from supervisor.cli.pitbossd_handover import CannotHandOverError, receive
-    from supervisor.cli.pitbossd_run import CannotStartError, run_daemon
 
-    reasons: tuple[str, ...]
     try:
         what = receive(descriptor)
-        return run_daemon(what.manifest, what.log_format, what.log_level)
     except CannotHandOverError as error:
-        reasons = (str(error),)
+        return _refuse(str(error))
+
+    from supervisor.cli.pitbossd_run import CannotStartError, run_daemon
+
+    try:
+        return run_daemon(what.manifest, what.log_format, what.log_level)
     except CannotStartError as error:
-        reasons = error.reasons
+        return _refuse(*error.reasons)
+
+
+def _refuse(*reasons: str) -> int:
     complain(*(f"pitbossd: {line}" for line in reasons), "pitbossd: nothing was started.")
     return 1

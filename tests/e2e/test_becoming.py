@@ -46,7 +46,7 @@ UNUSED = {
     *("mimetypes", "difflib"),
     *("subprocess", "locale", "dis", "opcode", "hashlib", "http.cookies", "platform"),
     *("ast", "tokenize", "textwrap", "secrets", "random", "shlex", "typing_extensions"),
-    *("anyio", "anyio._lazyimport"),
+    *("anyio", "anyio._lazyimport", "pickle"),
 }
 """What the libraries of a daemon would import, and it does not use: 7 MiB."""
 
