@@ -114,7 +114,7 @@ def _enter_uvicorn_by_the_side() -> None:
     """Make uvicorn's protocol importable without its command line, configuration and process manager.
 
     The package imports all of them before any of its modules can be had; the protocol names two classes
-    of theirs, in annotations only. A uvicorn that does not fit is imported whole.
+    of theirs, and the shapes of messages, in annotations only. A uvicorn that does not fit is imported whole.
     """
     spec = importlib.util.find_spec("uvicorn")
     if spec is None or spec.submodule_search_locations is None:
@@ -124,8 +124,11 @@ def _enter_uvicorn_by_the_side() -> None:
     package.__path__ = list(spec.submodule_search_locations)
     configuration, server = types.ModuleType("uvicorn.config"), types.ModuleType("uvicorn.server")
     vars(configuration)["Config"] = vars(server)["ServerState"] = object
-    stand_ins = {"uvicorn": package, "uvicorn.config": configuration, "uvicorn.server": server}
-    sys.modules.update(stand_ins)
+    shapes = types.ModuleType("uvicorn._types")
+    # Whichever name is asked for (PEP 562): which shapes there are differs from release to release.
+    vars(shapes)["__getattr__"] = lambda _name: object
+    for module in (package, configuration, server, shapes):
+        sys.modules[module.__name__] = module
     try:
         importlib.import_module("uvicorn.protocols.http.httptools_impl")
     except (ImportError, AttributeError):
