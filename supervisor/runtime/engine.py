@@ -36,9 +36,9 @@ HEARING_SECONDS = 0.25
 """What arrived meanwhile is then heard for so long before any deadline is called missed. Some of it, the
 answers of checks, takes several turns of the loop; so do the ends of many workers."""
 
-DEADLINES_FIRST_SECONDS = 0.01
-"""For so long deadlines that passed together go before what arrived after them: workers that are to be killed
-at one moment are not killed each after the end of another. Beyond it they take turns with what arrives."""
+DEADLINES_FIRST_SECONDS = 0.05
+"""For so long deadlines that pass one after the other go before what arrived after them: workers that are to
+be killed are not killed each after the end of another. Beyond it they take turns with what arrives."""
 
 ERRANDS_FIRST_SECONDS = 0.2
 """For so long what is begun for many goes before the ends that it brings, and before log lines: a thousand
@@ -77,10 +77,9 @@ class Engine:
 
     `before_tick` is called when a deadline has come, before it is acted on: whoever holds unread
     messages posts them. `is_behind` says that something has happened which takes several turns of the
-    loop to post: deadlines wait for it. `note_lateness` is told how many seconds late the timer rang. `tidy`
-    is called once in so many effects, between two slices of work. `more_is_due` while deadlines that passed
-    together, or what is begun for many, go before ends and log lines. With `strict` what goes wrong is raised
-    after it was counted, for tests.
+    loop to post, and may settle a deadline: they wait for it. `note_lateness` is told how many seconds late
+    the timer rang. `tidy` is called once in so many effects, between two slices of work. With `strict` what
+    goes wrong is raised after it was counted, for tests.
     """
 
     def __init__(
@@ -117,14 +116,14 @@ class Engine:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at: float | None = None
         self._rung_at = self._heard_at = 0.0
-        self._heard_until = 0.0
+        self._heard_until = self._deadlines_until = 0.0
         self._one_at_a_time = False
         self._watchers: list[tuple[int, asyncio.Future[None]]] = []
 
     @property
     def more_is_due(self) -> bool:
-        """Whether something waits that goes before ends and log lines."""
-        return self._deadlines_first or self._carrying_on
+        """Whether something waits that goes before ends and log lines; what is left to be performed does."""
+        return self._deadlines_first or self._carrying_on or bool(self._effects)
 
     def now(self) -> float:
         """Monotonic seconds, the clock of every moment in the host."""
@@ -225,19 +224,30 @@ class Engine:
                 raise
             return
         if isinstance(event, Tick) and event.most:
-            self._tick_again(event, now)
+            self._tick_again(event)
         self._carry_on(now)
         self._effects.extend(cast("list[Act]", [effect for effect in effects if type(effect) in _ACTS]))
         self._asked += len(effects)
         reports = cast("list[Report]", [effect for effect in effects if type(effect) in _REPORTS])
         self._untold.append(_Step(effects, reports, now, answer, self.host.revision != revision))
 
-    def _tick_again(self, tick: Tick, now: float) -> None:
-        """What was due when the timer rang, and did not fit in, is due before what arrived since."""
-        wanted = next_deadline(self.host)
-        if wanted is not None and wanted <= self._heard_at and now < self._heard_at + DEADLINES_FIRST_SECONDS:
+    def _tick_again(self, tick: Tick) -> None:
+        """What was due when the timer rang, and did not fit in, is due before what arrived since.
+
+        So is what has become due meanwhile, after what was said meanwhile.
+        """
+        wanted, now = next_deadline(self.host), self._loop.time()
+        if wanted is None or wanted > now or now >= self._deadlines_until:
+            return
+        if wanted <= self._heard_at:
             self._inbox.appendleft((tick, None))
-            self._deadlines_first = True
+        elif self._is_behind() or has_errands(self.host, now):
+            return
+        else:
+            self._before_tick()
+            self._heard_at = now
+            self._inbox.append((tick, None))
+        self._deadlines_first = True
 
     def _carry_on(self, now: float) -> None:
         """All whom a wish concerns hear of it before anybody hears what came of it."""
@@ -313,6 +323,7 @@ class Engine:
         # What workers said in time is heard before a deadline of theirs is called missed.
         self._before_tick()
         self._heard_at = self._loop.time()
+        self._deadlines_until = self._heard_at + DEADLINES_FIRST_SECONDS
         self.post(Tick(1) if self._one_at_a_time else Tick())
 
     def _stood_still(self, seconds: float) -> None:

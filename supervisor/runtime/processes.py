@@ -236,8 +236,8 @@ class Processes:
         return {life.instance: life.main.pid for life in self._lives.values() if not life.exited}
 
     def is_behind(self) -> bool:
-        """Whether an end has happened that is not posted yet."""
-        return self._ends.is_behind()
+        """Whether somebody has ended in time and it is not posted yet: not of those who are being killed."""
+        return self._ends.is_behind(lambda life: not life.killing)
 
     def close(self) -> None:
         """Watch no more, and kill what belongs to no generation. Living generations are not touched."""

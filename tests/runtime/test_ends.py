@@ -69,6 +69,18 @@ async def test_who_ends_is_told_until_forgotten(ends: Ends, start: Start) -> Non
     assert not told
 
 
+async def test_nothing_is_behind_that_does_not_count(ends: Ends, start: Start) -> None:
+    """Whoever asks says whose end counts, of those who have ended; the others are passed over."""
+    handles = [start() for _ in range(3)]
+    for index, pidfd in enumerate(handles):
+        ends.watch(pidfd, lambda _about: None, index)
+    end(handles[0])
+    end(handles[1])
+    assert ends.is_behind(lambda index: index == 1)
+    assert ends.is_behind(lambda index: index == 0)
+    assert not ends.is_behind(lambda index: index == 2)
+
+
 async def test_an_end_waits_for_what_is_more_urgent(start: Start) -> None:
     """Nobody is told while there is something more urgent, and it is not forgotten."""
     urgent, told = True, 0

@@ -1,11 +1,12 @@
 """What goes first where much is due at one moment: deadlines, whom a wish concerns, ends, log lines."""
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from supervisor.core.effects import Moved, Report, Signal
+from supervisor.core.effects import Moved, Report, Signal, Spawn
 from supervisor.core.events import Booted, Exited, Scope, StopRequested, Told, Wish
 from supervisor.core.exits import ExitStatus
 from supervisor.core.host import step
@@ -120,4 +121,55 @@ async def test_whoever_posts_while_many_are_told_does_not_wait_for_the_last(
     assert order[:3] == ["StopRequested", "CarryOn", "CarryOn"]
     assert order[3:11] == ["Told"] * 8
     assert order[11] == "CarryOn"
+    rig.engine.close()
+
+
+@pytest.mark.parametrize(("behind", "before", "heard"), [(False, 5, 2), (True, 1, 1)])
+async def test_deadlines_that_pass_while_others_are_met_go_first_too(
+    monkeypatch: pytest.MonkeyPatch, behind: bool, before: int, heard: int
+) -> None:
+    """What was said meanwhile is heard before they are met; ends that have happened are told before."""
+    rig = Rig(instances=40, min_uptime=50)
+    rig.engine.post(Booted())
+    await async_eventually(lambda: all(one.phase is Phase.STARTING for one in rig.host.instances.values()))
+    deadlines = sorted(one.wake_at() or 0.0 for one in rig.host.instances.values())
+    order: list[str] = []
+    clock = deadlines[0]
+
+    def noted(*arguments: Any) -> Any:
+        nonlocal clock
+        order.append("step")
+        effects = step(*arguments)
+        clock = deadlines[-1] + 0.001
+        return effects
+
+    rig.engine._is_behind = lambda: behind and "step" in order
+    rig.engine._before_tick = lambda: order.append("heard")
+    monkeypatch.setattr(engine_module, "SLICE_SECONDS", 100)
+    monkeypatch.setattr(engine_module, "DEADLINES_FIRST_SECONDS", 1000)
+    monkeypatch.setattr(engine_module, "step", noted)
+    monkeypatch.setattr(rig.engine, "_observers", [lambda *_: order.append("told")])
+    monkeypatch.setattr(rig.engine._loop, "time", lambda: clock)
+    rig.engine._heard_until = clock + 1000
+    rig.engine._ring()
+    assert deadlines[0] < deadlines[-8], "they were not to be due at one moment"
+    first = order[: order.index("told")]
+    assert first.count("step") >= before
+    assert first.count("heard") == heard
+    rig.engine.close()
+
+
+async def test_what_is_to_be_performed_goes_before_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the loop turns between one act and the next, as long as one is left."""
+    rig, urgent = Rig(instances=4), []
+
+    def spawn(act: Spawn) -> None:
+        urgent.append(rig.engine.more_is_due)
+        threading.Event().wait(2 * engine_module.SLICE_SECONDS)
+        rig._spawn(act)
+
+    monkeypatch.setitem(rig.engine._performers, Spawn, spawn)
+    rig.engine.post(Booted())
+    await async_eventually(lambda: len(urgent) == 4)
+    assert urgent == [True, True, True, False]
     rig.engine.close()

@@ -18,7 +18,7 @@ from supervisor.runtime.containment import MARKER, Containment
 from supervisor.runtime.procfs import read_variable
 from tests.proc import is_alive
 from tests.runtime.process_harness import ME, Stand, containment_of, launch_of, reaped, worker
-from tests.waiting import async_eventually
+from tests.waiting import async_eventually, eventually
 
 
 async def test_a_spawn_is_posted_at_once(stand: Stand) -> None:
@@ -160,6 +160,23 @@ async def test_many_at_once(stand: Stand) -> None:
     for instance in instances:
         assert (await stand.until(Exited, instance)).status == ExitStatus(signal="SIGKILL")
     assert sum(isinstance(event, Exited) for event in stand.events) == 50
+
+
+async def test_who_is_being_killed_holds_up_no_deadline(stand: Stand) -> None:
+    """An end of which nobody was told yet is waited for, but not where a kill made it."""
+
+    def ended(pid: int) -> None:
+        eventually(lambda: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None)
+
+    first, second = (stand.spawn(launch_of("sleep", "1000"), ME, generation) for generation in (1, 2))
+    trees = [life.tree for life in stand.processes._lives.values()]
+    await async_eventually(lambda: not any(tree.moving for tree in trees), what="both have arrived")
+    stand.kill(ME, 1)
+    ended(first)
+    assert not stand.processes.is_behind()
+    os.kill(second, signal.SIGKILL)
+    ended(second)
+    assert stand.processes.is_behind()
 
 
 async def test_forgetting_changes_nothing_for_the_living(stand: Stand) -> None:
