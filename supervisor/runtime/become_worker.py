@@ -15,7 +15,11 @@ import marshal
 import os
 import resource
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # Half as large again as all the rest, for nothing: it runs before each worker, or is copied for each.
+    from typing import Any
 
 EXECUTING = b"exec"
 """Written just before exec. A report without it means that this script was ended by somebody."""
@@ -38,10 +42,11 @@ def main() -> None:
     os.set_inheritable(report, False)
     with open(plan_descriptor, "rb") as file:
         plan: dict[str, Any] = marshal.load(file)  # noqa: S302 - the daemon wrote it, into memory
+    reset_signals()
     carry_out(plan, report)
 
 
-def carry_out(plan: dict[str, Any], report: int) -> None:
+def carry_out(plan: "dict[str, Any]", report: int) -> None:
     """Become the worker, or tell `report`, which closes on exec, which step failed; returns never."""
     step = ["sockets"]
     try:
@@ -58,14 +63,14 @@ def carry_out(plan: dict[str, Any], report: int) -> None:
     os._exit(127)
 
 
-def become(plan: dict[str, Any], step: list[str]) -> None:
+def become(plan: "dict[str, Any]", step: list[str]) -> None:
     """Apply the plan; `step[0]` names the step that is being taken.
 
     What needs privilege comes before the identity is given up. The directory comes after it, since
     only then is it known that the worker may enter it.
     """
     step[0] = "signals"
-    reset_signals()
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     if plan["new_session"]:
         step[0] = "session"
         os.setsid()
@@ -145,7 +150,6 @@ def reset_signals() -> None:
         # To ask costs a thirtieth of what it costs to set.
         if number not in unchangeable and _signal.getsignal(number) != _signal.SIG_DFL:
             _signal.signal(number, _signal.SIG_DFL)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
 def take_identity(uid: int, gid: int, groups: tuple[int, ...], step: list[str]) -> None:

@@ -48,7 +48,9 @@ __all__ = [
     "Child",
     "SpawnError",
     "hold_child",
+    "needs_helper",
     "reap",
+    "reap_or_release",
     "release_child",
     "signal_child",
     "spawn_failure",
@@ -304,6 +306,14 @@ def reap(child: Child) -> ExitStatus:
         raise BlockingIOError(errno.EAGAIN, f"cannot reap process {child.pid}: it is still alive")
     release_child(child)
     return _status(result)
+
+
+def reap_or_release(child: Child) -> None:
+    """Reap a child if it has ended; if not, close its descriptors and leave it alone."""
+    try:
+        reap(child)
+    except BlockingIOError:
+        release_child(child)
 
 
 def release_child(child: Child) -> None:

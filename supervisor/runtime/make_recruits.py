@@ -17,7 +17,11 @@ import gc
 import marshal
 import os
 import sys
-from collections.abc import Callable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # See `become_worker`.
+    from collections.abc import Callable
 
 CLONE_PARENT = 0x8000
 """From linux/sched.h. The copy's end is told like that of this process: by SIGCHLD to the daemon."""
@@ -58,7 +62,7 @@ def main() -> None:
 
 
 def serve(
-    control: _socket.socket, clone: int, system_call: Callable[..., int], carry_out: Callable[..., None]
+    control: _socket.socket, clone: int, system_call: "Callable[..., int]", carry_out: "Callable[..., None]"
 ) -> None:
     """Make one recruit and tell the daemon of it, or why there is none: an errno with a minus."""
     try:
@@ -85,7 +89,7 @@ def serve(
     far.close()
 
 
-def follow(channel: _socket.socket, carry_out: Callable[..., None]) -> None:
+def follow(channel: _socket.socket, carry_out: "Callable[..., None]") -> None:
     """Wait for the plan and carry it out; return if there is none."""
     room = _socket.CMSG_SPACE(DESCRIPTORS * INT_BYTES)
     text, ancillary, _, _ = channel.recvmsg(PLAN_BYTES, room, _socket.MSG_CMSG_CLOEXEC)
@@ -93,10 +97,7 @@ def follow(channel: _socket.socket, carry_out: Callable[..., None]) -> None:
         # Out of the daemon's group, in which it leaves everybody alone, so that it buries this one.
         os.setpgid(0, 0)
         return
-    handed = b"".join(data for _, _, data in ancillary)
-    received = [
-        int.from_bytes(handed[at : at + INT_BYTES], sys.byteorder) for at in range(0, len(handed), INT_BYTES)
-    ]
+    received = [number for _, _, handed in ancillary for number in memoryview(handed).cast("i")]
     plan = marshal.loads(text)  # noqa: S302 - the daemon wrote it
     output = received.pop(0) if plan["has_output"] else 0
     os.dup2(output, 1)

@@ -23,8 +23,8 @@ from supervisor.runtime.children import (
     Child,
     SpawnError,
     hold_child,
-    reap,
-    release_child,
+    needs_helper,
+    reap_or_release,
     spawn_failure,
     start_child,
     wait_status,
@@ -137,6 +137,9 @@ class Processes:
         self._post(Spawned(instance, generation, child.pid))
 
     def _start(self, launch: Launch, tree: Tree) -> Child:
+        if self._starter is not None and (launch.sockets or needs_helper(launch)):
+            # The recruit is made while what it is to be told is prepared.
+            self._starter.ask()
         additions = dict(self._worker_environment(tree.instance, tree.generation, launch))
         # Only the helper knows the pid before the program runs; sd_watchdog_enabled(3) does without it.
         additions.pop("WATCHDOG_PID", None)
@@ -389,11 +392,3 @@ class Processes:
 
     def _kill_round(self, life: _Life) -> None:
         self._signals.kill_tree(life.tree, self._descendants.sweep_again, again=True)
-
-
-def reap_or_release(child: Child) -> None:
-    """Reap a child if it has ended; if not, close its descriptors and leave it alone."""
-    try:
-        reap(child)
-    except BlockingIOError:
-        release_child(child)

@@ -32,8 +32,9 @@ CLONE = {"x86_64": 56, "aarch64": 220, "riscv64": 220}
 """The number of clone(2), whose third to fifth arguments are all 0 here, where it takes the flags first."""
 
 WAIT_SECONDS = 0.02
-"""A recruit comes after 0.3 ms; on a busy machine it has to be scheduled first, like the child that
-posix_spawn(3) waits for, and both take up to some 10 ms then. Who is later is not waited for again."""
+"""A recruit comes 0.3 ms after it was asked for, while its worker is prepared; on a busy machine it has to
+be scheduled first, like the child that posix_spawn(3) waits for, and both take up to some 10 ms then. Who is
+later is not waited for again."""
 
 STALE_SECONDS = 0.1
 """A recruit that comes this long after it was asked for is sent away: it is as old as that."""
@@ -86,6 +87,7 @@ class Starter:
         self._began_at = 0.0
         self._ready = False
         self._asked_at: float | None = None
+        self._patience = 0.0
         self._is_proven = False
         self._pause = 0.0
         self._not_before = 0.0
@@ -152,6 +154,20 @@ class Starter:
             if self._control is not None and not self._ready:
                 self._ready = self._receive(self._control, seconds) is not None
 
+    def ask(self) -> None:
+        """Have a recruit made while its plan is: `recruit`, called soon, hands it out.
+
+        If that is not called, it waits for whoever needs one next, who sends it away if it is old by then.
+        """
+        with self._losing():
+            if self._control is not None and self._ready and self._asked_at is None:
+                self._send_wish(self._control)
+
+    def _send_wish(self, control: socket.socket) -> float:
+        control.send(b"+")
+        self._asked_at, self._patience = self._clock(), WAIT_SECONDS
+        return self._asked_at
+
     def recruit(self, *, own_group: bool = True) -> Recruit | None:
         """A fresh recruit, or None: now or altogether it has to be done without."""
         if self._control is None:
@@ -162,20 +178,18 @@ class Starter:
                 self._ready = self._receive(self._control, 0) is not None
                 self._expect_within(self._began_at)
             if self._ready:
-                return self._ask(self._control, own_group=own_group)
+                return self._take(self._control, own_group=own_group)
         return None
 
-    def _ask(self, control: socket.socket, *, own_group: bool) -> Recruit | None:
+    def _take(self, control: socket.socket, *, own_group: bool) -> Recruit | None:
         while True:
-            wait = 0.0
-            if self._asked_at is None:
-                control.send(b"+")
-                self._asked_at, wait = self._clock(), WAIT_SECONDS
+            asked_at = self._send_wish(control) if self._asked_at is None else self._asked_at
+            wait, self._patience = self._patience, 0.0
             answer = self._receive(control, wait)
             if answer is None:
-                self._expect_within(self._asked_at)
+                self._expect_within(asked_at)
                 return None
-            asked_at, self._asked_at = self._asked_at, None
+            self._asked_at = None
             number, channel = answer
             if number <= 0:
                 log.info("cannot start a worker the quick way: %s", os.strerror(-number))

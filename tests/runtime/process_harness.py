@@ -16,6 +16,7 @@ from supervisor.runtime.cgroups import find_cgroups
 from supervisor.runtime.containment import Containment
 from supervisor.runtime.processes import Processes
 from supervisor.runtime.sockets import ListenSockets
+from supervisor.runtime.starter import Starter
 from tests.proc import is_alive
 from tests.waiting import async_eventually
 
@@ -119,7 +120,13 @@ class Pipes:
 class Stand:
     """`Processes` with everything around it."""
 
-    def __init__(self, containment: Containment, additions: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        containment: Containment,
+        additions: Mapping[str, str] | None = None,
+        *,
+        starter: Starter | None = None,
+    ) -> None:
         self.events: list[Event] = []
         self.launches: dict[InstanceId, Launch] = {}
         self.output = Pipes()
@@ -132,6 +139,7 @@ class Stand:
             lambda _instance, _generation, _launch: additions or {},
             containment,
             self.sockets,
+            starter,
         )
 
     def spawn(self, launch: Launch, instance: InstanceId = ME, generation: int = 1) -> int:

@@ -6,10 +6,12 @@ import logging
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ from supervisor.runtime.procfs import children_of, read_stat
 from supervisor.runtime.starter import Recruit, Starter
 from supervisor.runtime.tags import make_tag, read_tag
 from tests.proc import is_alive, open_descriptors
-from tests.runtime.process_harness import launch_of
+from tests.runtime.process_harness import Stand, containment_of, launch_of
 from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -176,6 +178,49 @@ def test_one_that_stands_still_is_waited_for_once_and_then_replaced(
     assert start(one)
 
 
+def test_a_recruit_is_made_while_its_plan_is(one: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked for before is not waited for, and serves one worker."""
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.0)
+    assert one._control is not None
+    one.ask()
+    one.ask()
+    select.select([one._control], [], [], 30)
+    assert start(one)
+    assert one._asked_at is None
+    assert select.select([one._control], [], [], 0)[0] == [], "one was asked for, not two"
+
+
+def test_what_was_asked_for_and_not_taken_is_sent_away(one: Starter, clock: Clock) -> None:
+    """A worker that could not be started leaves a recruit, which is too old for who comes later."""
+    before = set(children_of(os.getpid()))
+    one.ask()
+    assert one._control is not None
+    select.select([one._control], [], [], 30)
+    clock.now += module.STALE_SECONDS + 0.1
+    assert start(one)
+    assert len(set(children_of(os.getpid())) - before) == 1, "it ends by itself, and is to be reaped"
+
+
+def test_an_answer_that_is_late_is_waited_for_once(one: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whoever takes it first, however early it was asked for."""
+    waits: list[float] = []
+    real = one._receive
+
+    def receive(control: socket.socket, seconds: float) -> tuple[int, int | None] | None:
+        waits.append(seconds)
+        return real(control, seconds)
+
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.02)
+    monkeypatch.setattr(one, "_receive", receive)
+    os.kill(pid_of(one), signal.SIGSTOP)
+    one.ask()
+    assert not start(one)
+    one.ask()
+    assert not start(one)
+    assert waits == [0.02, 0.0]
+    os.kill(pid_of(one), signal.SIGCONT)
+
+
 def test_a_recruit_that_was_killed_is_replaced_by_a_script(
     one: Starter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,3 +325,27 @@ def test_nothing_outlives_the_daemon() -> None:
     left = [int(word) for word in done.stdout.split()]
     assert len(left) == 2
     eventually(lambda: not any(map(is_alive, left)), what=f"the processes {left} have ended")
+
+
+@pytest.mark.parametrize(("launch", "asks"), [(LIMITED, ["ask", "output"]), (launch_of("true"), ["output"])])
+async def test_it_is_asked_before_the_rest_is_prepared(
+    one: Starter, launch: Launch, asks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it copies itself meanwhile; and not for who needs no recruit."""
+    containment = containment_of("tags")
+    assert containment is not None
+    stand = Stand(containment, starter=one)
+    did: list[str] = []
+
+    def noting(what: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*words: Any, **more: Any) -> Any:
+            did.append(what)
+            return real(*words, **more)
+
+        return noted
+
+    monkeypatch.setattr(one, "ask", noting("ask", one.ask))
+    monkeypatch.setattr(stand.output, "writer", noting("output", stand.output.writer))
+    stand.spawn(launch)
+    assert did == asks
+    await stand.close()
