@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import NoReturn
 
+from supervisor.cli.pitbossd_complaints import complain
 from supervisor.cli.pitbossd_serve import OPTION
 from supervisor.manifest.loaded import Manifest
 
@@ -39,6 +40,7 @@ def become_daemon(what: Handover) -> NoReturn:
     """
     import pickle
 
+    _take_in_orphans()
     command = [sys.executable, "-X", "", *sys.orig_argv[1:]]
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -54,6 +56,15 @@ def become_daemon(what: Handover) -> NoReturn:
         ) from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def _take_in_orphans() -> None:
+    from supervisor.runtime.subreaper import become_subreaper
+
+    try:
+        become_subreaper()
+    except OSError as error:
+        complain(f"pitbossd: cannot become the parent of orphans: {error.strerror}; some may get away")
 
 
 def receive(descriptor: int) -> Handover:

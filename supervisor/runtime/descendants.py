@@ -1,13 +1,11 @@
 """Adopt what loses its parent below this process, and reap it when it ends.
 
-As the subreaper (prctl(2), PR_SET_CHILD_SUBREAPER) this process becomes the parent of every orphan
-among its descendants. They are found by comparing its list of children with those it started, and
-each is watched through a pidfd. `containment` says whose they are; what an end means for a
-generation is decided in `processes`.
+This process has become the parent of every orphan among its descendants (`subreaper`). They are found
+by comparing its list of children with those it started, and each is watched through a pidfd.
+`containment` says whose they are; what an end means for a generation is decided in `processes`.
 """
 
 import asyncio
-import ctypes
 import logging
 import os
 import signal
@@ -22,8 +20,6 @@ from supervisor.runtime.procfs import Stat, children_of, read_stat
 from supervisor.runtime.sight import BlindError
 
 log = logging.getLogger(__name__)
-
-PR_SET_CHILD_SUBREAPER = 36
 
 SWEEP_DELAY_SECONDS = 0.25
 """How long after the death of a child that nobody watched the list of children is compared. The wait
@@ -60,7 +56,6 @@ class Descendants:
         self._is_fresh = False
         self._is_closed = False
         self._timer: asyncio.TimerHandle | None = None
-        _become_subreaper(on=True)
         present = children_of(self._own)
         self._foreign = {pid: stat.started for pid in present if (stat := read_stat(pid)) is not None}
         self._former_handler = signal.getsignal(signal.SIGCHLD)
@@ -129,7 +124,6 @@ class Descendants:
                     signal.pidfd_send_signal(orphan.pidfd, signal.SIGKILL)
                     os.waitid(os.P_PIDFD, orphan.pidfd, os.WEXITED | os.WNOHANG)
             self.release(orphan.pid)
-        _become_subreaper(on=False)
 
     def _grow_stale(self) -> None:
         self._is_fresh = False
@@ -203,10 +197,3 @@ class Descendants:
         os.close(orphan.pidfd)
         if orphan.tree is not None:
             orphan.tree.orphans.discard(orphan.pid)
-
-
-def _become_subreaper(*, on: bool) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0) != 0:
-        code = ctypes.get_errno()
-        log.error("cannot become the parent of orphans: %s; some may get away", os.strerror(code))

@@ -46,7 +46,7 @@ UNUSED = {
     *("mimetypes", "difflib"),
     *("subprocess", "locale", "dis", "opcode", "hashlib", "http.cookies", "platform"),
     *("ast", "tokenize", "textwrap", "secrets", "random", "shlex", "typing_extensions"),
-    *("anyio", "anyio._lazyimport", "pickle"),
+    *("anyio", "anyio._lazyimport", "pickle", "ctypes"),
 }
 """What the libraries of a daemon would import, and it does not use: 7 MiB."""
 
@@ -93,6 +93,17 @@ def refused(*_arguments):
     raise OSError(12, "Cannot allocate memory")
 os.{call} = refused
 from supervisor.cli import pitbossd
+pitbossd.main(["run", sys.argv[1]])
+"""
+
+# The kernel does not let it become the parent of orphans.
+CHILDLESS = """
+import sys
+import supervisor.runtime.subreaper as subreaper
+from supervisor.cli import pitbossd
+def refused():
+    raise OSError(1, "Operation not permitted")
+subreaper.become_subreaper = refused
 pitbossd.main(["run", sys.argv[1]])
 """
 
@@ -156,7 +167,7 @@ def test_a_running_daemon_carries_no_model(daemon: Make) -> None:
     running.wait_ready()
     mapped = Path(f"/proc/{running.pid}/maps").read_text()
     assert "httptools" in mapped
-    unused = ("pydantic", "yaml", "libssl", "libcrypto")
+    unused = ("pydantic", "yaml", "libssl", "libcrypto", "libffi")
     assert [line for line in mapped.splitlines() if any(word in line.lower() for word in unused)] == []
     assert children_of(running.pid) == [running.instance("web/0")["pid"]]
     # Standard input, output and error aside, all pipes are those of a worker: one, read by the daemon.
@@ -227,6 +238,26 @@ def test_what_keeps_it_from_becoming_the_daemon_is_told(one: Daemon, python: Beg
         "pitbossd: nothing was started.\n"
     )
     assert not (one.directory / "run").exists()
+
+
+def test_an_orphan_comes_to_the_daemon(daemon: Make) -> None:
+    """What the program that read the manifest asked of the kernel holds for the daemon."""
+    leaves_one_behind = ["/bin/sh", "-c", "(/bin/sleep 1000 &); exec /bin/sleep 1000"]
+    running = daemon({"pools": {"web": pool(leaves_one_behind)}})
+    eventually(lambda: len(children_of(running.pid)) == 2, 60, "worker and orphan are its children")
+
+
+def test_who_may_not_become_the_parent_of_orphans_says_so_and_runs(one: Daemon, python: Begin) -> None:
+    """A line on standard error, with the reason of the kernel, and a daemon."""
+    done = python(CHILDLESS)
+    eventually(lambda: answers(one), 60, "the daemon listens")
+    one.wait_ready()
+    done.send_signal(signal.SIGTERM)
+    _, said = done.communicate(timeout=60)
+    assert done.returncode == 0, said
+    assert said.startswith(
+        "pitbossd: cannot become the parent of orphans: Operation not permitted; some may get away\n"
+    )
 
 
 @pytest.mark.parametrize("number", ["0", "77", "99999999999999999999"])

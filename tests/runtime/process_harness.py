@@ -17,6 +17,7 @@ from supervisor.runtime.containment import Containment
 from supervisor.runtime.processes import Processes
 from supervisor.runtime.sockets import ListenSockets
 from supervisor.runtime.starter import Starter
+from supervisor.runtime.subreaper import become_subreaper
 from tests.proc import is_alive
 from tests.waiting import async_eventually
 
@@ -132,6 +133,7 @@ class Stand:
         self.output = Pipes()
         self.containment = containment
         self.sockets = ListenSockets()
+        become_subreaper()
         self.processes = Processes(
             self.events.append,
             lambda instance, _generation: self.launches[instance],
@@ -193,6 +195,7 @@ class Stand:
             self.kill(instance, generation)
         await async_eventually(lambda: not self.processes._lives, what="all trees are gone")
         self.processes.close()
+        become_subreaper(on=False)
         self.sockets.close()
         self.output.close()
 
