@@ -155,9 +155,10 @@ def reset_signals() -> None:
 def take_identity(uid: int, gid: int, groups: tuple[int, ...], step: list[str]) -> None:
     """Become another user for good: real, effective and saved, and with no way back."""
     step[0] = "setgroups"
-    if sorted(set(os.getgroups())) != sorted(set(groups)):
+    wanted = set(groups)
+    if set(os.getgroups()) != wanted:
         os.setgroups(groups)
-    require(sorted(set(os.getgroups())) == sorted(set(groups)))
+    require(set(os.getgroups()) == wanted)
     step[0] = "setgid"
     os.setresgid(gid, gid, gid)
     require(os.getresgid() == (gid, gid, gid))

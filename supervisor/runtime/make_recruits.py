@@ -27,10 +27,10 @@ CLONE_PARENT = 0x8000
 """From linux/sched.h. The copy's end is told like that of this process: by SIGCHLD to the daemon."""
 
 PLAN_BYTES = 1 << 17
-DESCRIPTORS = 253
-"""SCM_MAX_FD of unix(7)."""
-
 INT_BYTES = 4
+
+HANDED_BYTES = _socket.CMSG_SPACE(253 * INT_BYTES)
+"""Room for as many descriptors as one message can carry: SCM_MAX_FD of unix(7)."""
 
 
 def main() -> None:
@@ -91,13 +91,12 @@ def serve(
 
 def follow(channel: _socket.socket, carry_out: "Callable[..., None]") -> None:
     """Wait for the plan and carry it out; return if there is none."""
-    room = _socket.CMSG_SPACE(DESCRIPTORS * INT_BYTES)
-    text, ancillary, _, _ = channel.recvmsg(PLAN_BYTES, room, _socket.MSG_CMSG_CLOEXEC)
+    text, ancillary, _, _ = channel.recvmsg(PLAN_BYTES, HANDED_BYTES, _socket.MSG_CMSG_CLOEXEC)
     if not text:
         # Out of the daemon's group, in which it leaves everybody alone, so that it buries this one.
         os.setpgid(0, 0)
         return
-    received = [number for _, _, handed in ancillary for number in memoryview(handed).cast("i")]
+    received = list(memoryview(ancillary[0][2]).cast("i")) if ancillary else []
     plan = marshal.loads(text)  # noqa: S302 - the daemon wrote it
     output = received.pop(0) if plan["has_output"] else 0
     os.dup2(output, 1)

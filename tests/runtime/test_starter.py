@@ -302,6 +302,21 @@ def test_a_long_plan_takes_the_other_way(one: Starter) -> None:
     assert start(one)
 
 
+LOADS = """
+import sys
+sys.path.append({root!r})
+from supervisor.runtime import become_worker, make_recruits
+print(sorted({{"collections", "enum", "re", "typing"}} & sys.modules.keys()))
+"""
+
+
+def test_little_is_loaded_into_what_is_copied() -> None:
+    """Nor by the script: each worker pays for it. The annotations alone would bring these four."""
+    code = LOADS.format(root=str(ROOT))
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], stdout=subprocess.PIPE, check=True)
+    assert done.stdout == b"[]\n"
+
+
 ALONE = """
 import os, select, signal, sys
 from supervisor.runtime import starter as module
