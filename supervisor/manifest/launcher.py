@@ -8,6 +8,7 @@ fail, asks nobody and reads no file. It is part of what a running daemon holds: 
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Literal
 
 from supervisor.core.launch import CheckTarget, ExecCheck, HttpCheck, Launch, TcpCheck
@@ -119,7 +120,13 @@ class Launcher:
                     break
 
     def _absolute(self, path: str) -> str:
-        return os.path.normpath(os.path.join(self.directory, path))
+        return _absolute(self.directory, path)
+
+
+# All instances of a pool have the same directories, as a rule.
+@lru_cache(maxsize=64)
+def _absolute(directory: str, path: str) -> str:
+    return os.path.normpath(os.path.join(directory, path))
 
 
 def _first_error(check: Check, pool: str, index: int) -> str | None:

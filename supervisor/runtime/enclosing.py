@@ -5,6 +5,7 @@ arrived is moved after it. Which processes are of a tree is the business of `con
 means, that of `processes`.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection
 
@@ -34,6 +35,8 @@ class Enclosing:
         self._cgroups = containment.cgroups
         self._sweep = sweep
         self._on_arrival = on_arrival
+        self._loop = asyncio.get_running_loop()
+        self._childless: list[tuple[Cgroups, Tree, Cgroup]] = []
         self._is_closed = False
         self._warned = False
 
@@ -57,48 +60,80 @@ class Enclosing:
     ) -> None:
         if self._is_closed:
             return
-        is_first = rounds == ROUNDS
-        # The usual reason is that it has ended already, and a zombie cannot be moved.
-        if error is not None and is_first and not isinstance(error, ProcessLookupError):
-            self._warn(tree, error)
-        if error is None or not is_first:
-            outside = self._outside(tree, group, is_first=is_first)
-            if outside and rounds:
-                self._move(cgroups, tree, group, outside, rounds - 1)
-                return
-            tree.sealed = outside is not None and not outside
-        tree.moving = False
+        if rounds == ROUNDS:
+            self._arrived_first(cgroups, tree, group, error)
+        else:
+            self._fetch(cgroups, tree, group, rounds)
+
+    def _arrived_first(self, cgroups: Cgroups, tree: Tree, group: Cgroup, error: OSError | None) -> None:
+        """The leader is in the group, or could not be moved; who of its tree is not is found out now."""
+        if error is not None:
+            # The usual reason is that it has ended already, and a zombie cannot be moved.
+            if not isinstance(error, ProcessLookupError):
+                self._warn(tree, error)
+            self._settle(tree, sealed=False)
+            return
+        try:
+            # Where nobody on this machine forked since, nobody can be there.
+            if last_pid() == tree.leader:
+                self._settle(tree, sealed=True)
+            elif tree.orphans or has_children(tree.leader):
+                self._fetch(cgroups, tree, group, ROUNDS)
+            else:
+                self._look_soon(cgroups, tree, group)
+        except BlindError:
+            self._settle(tree, sealed=False)
+
+    def _look_soon(self, cgroups: Cgroups, tree: Tree, group: Cgroup) -> None:
+        """Whom a leader without children forked before, and lost by now, has come to this process.
+
+        All that arrive in a turn of the loop share one look: it asks for every child there is.
+        """
+        if not self._childless:
+            self._loop.call_soon(self._look)
+        self._childless.append((cgroups, tree, group))
+
+    def _look(self) -> None:
+        arrivals, self._childless = self._childless, []
+        if self._is_closed:
+            return
+        try:
+            self._sweep()
+        except BlindError:
+            for _, tree, _ in arrivals:
+                self._settle(tree, sealed=False)
+            return
+        for cgroups, tree, group in arrivals:
+            if tree.orphans:
+                self._fetch(cgroups, tree, group, ROUNDS)
+            else:
+                self._settle(tree, sealed=True)
+
+    def _fetch(self, cgroups: Cgroups, tree: Tree, group: Cgroup, rounds: int) -> None:
+        """Move who is outside, as often as that finds somebody."""
+        outside = self._outside(tree, group)
+        if outside and rounds:
+            self._move(cgroups, tree, group, outside, rounds - 1)
+        else:
+            self._settle(tree, sealed=outside is not None and not outside)
+
+    def _settle(self, tree: Tree, *, sealed: bool) -> None:
+        tree.sealed, tree.moving = sealed, False
         self._on_arrival(tree)
 
-    def _outside(self, tree: Tree, group: Cgroup, *, is_first: bool) -> Collection[int] | None:
+    def _outside(self, tree: Tree, group: Cgroup) -> Collection[int] | None:
         """Who is of the tree and not in its group; None if that cannot be seen.
 
         A process outside is below the leader, or its parent is gone and it came to this one. Descent is
         looked at first: what leaves it afterwards is found among the orphans.
         """
         try:
-            if is_first and self._is_alone(tree):
-                return ()
             found = set(self._containment.descendants({tree.leader, *tree.orphans}))
             self._sweep()
             found.update(self._containment.descendants(tree.orphans - found))
             return found.difference(group.members())
         except BlindError:
             return None
-
-    def _is_alone(self, tree: Tree) -> bool:
-        """Whether there is nobody else in the tree of a leader that was moved, but who was forked since.
-
-        Raises BlindError.
-        """
-        # Where nobody on this machine forked since, nobody can be there.
-        if last_pid() == tree.leader:
-            return True
-        if tree.orphans or has_children(tree.leader):
-            return False
-        # Whom it forked before and lost by now has come to this process.
-        self._sweep()
-        return not tree.orphans
 
     def _warn(self, tree: Tree, error: OSError) -> None:
         if not self._warned:

@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -19,6 +20,7 @@ from supervisor.runtime.cgroups import Cgroup, Cgroups, find_cgroups
 from supervisor.runtime.containment import Containment, Tree
 from supervisor.runtime.enclosing import Enclosing
 from supervisor.runtime.procfs import children_of, read_stat
+from supervisor.runtime.sight import BlindError
 from tests.proc import is_alive
 from tests.runtime.process_harness import PYTHON, Stand, containment_of, launch_of
 from tests.waiting import async_eventually, eventually
@@ -164,6 +166,57 @@ async def test_who_is_alone_is_seen_to_be(cgroups: Cgroups, monkeypatch: pytest.
         process.wait()
         mover.containment.dismiss(tree)
         mover.enclosing.close()
+
+
+async def test_all_that_arrive_together_share_a_look_at_orphans(
+    cgroups: Cgroups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lists all children of the daemon, of whom there may be a thousand, after the last arrival."""
+    monkeypatch.setattr(enclosing_module, "last_pid", lambda: 0)
+    looks: list[list[bool]] = []
+    mover = Mover(Containment(cgroups), lambda: looks.append([tree.moving for tree in trees]))
+    trees = [mover.containment.admit(InstanceId("pool", index), 1) for index in range(5)]
+    processes = [start("sleep", "1000") for _ in trees]
+    try:
+        for tree, process in zip(trees, processes, strict=True):
+            mover.containment.begin(tree, process.pid)
+            tree.moving = True
+            mover.enclosing._arrived_first(cgroups, tree, cast(Cgroup, tree.cgroup), None)
+        assert not looks
+        await async_eventually(lambda: mover.arrived == trees)
+        assert looks == [[True] * 5]
+        assert all(tree.sealed for tree in trees)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        for tree in trees:
+            mover.containment.dismiss(tree)
+        mover.enclosing.close()
+
+
+async def test_who_cannot_look_seals_nothing(cgroups: Cgroups, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a look at orphans a leader without children may still have lost one; and so it may unseen."""
+
+    def blind(*_: object) -> None:
+        raise BlindError("too many open files")
+
+    for place in ("last_pid", "has_children"):
+        monkeypatch.setattr(enclosing_module, place, lambda *_: 0)
+    for step in ("sweep", "last_pid"):
+        mover = Mover(Containment(cgroups), blind)
+        tree = mover.containment.admit(InstanceId("pool", 0), 1)
+        process = start("sleep", "1000")
+        if step == "last_pid":
+            monkeypatch.setattr(enclosing_module, step, blind)
+        try:
+            await mover.move(tree, process.pid)
+            assert not tree.sealed
+        finally:
+            process.kill()
+            process.wait()
+            mover.containment.dismiss(tree)
+            mover.enclosing.close()
 
 
 async def test_one_that_died_on_the_way(cgroups: Cgroups, caplog: pytest.LogCaptureFixture) -> None:
