@@ -10,6 +10,7 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from json.encoder import JSONEncoder
 from json.encoder import encode_basestring_ascii as _json_string
 from math import isfinite
@@ -102,12 +103,13 @@ class JsonForm(LineForm):
 
     def line(self, moment: float, level: int, logger: str, event: str, fields: Fields) -> str:
         """The object."""
-        parts = [self._head(moment, level, logger, "event", event)]
+        parts = [f'{{"time":"{self._clock(moment)}Z",{_event_head(level, logger, event)}']
         for key, value in fields.items():
             # By hand, because an encoder of the library takes longer than everything else about a line.
             if type(value) is str:
                 if value:
-                    parts.append(f'"{key}":{_json_string(_cut(value))}')
+                    cut = value if len(value) <= TEXT_LIMIT else _cut(value)
+                    parts.append(f'"{key}":{_json_string(cut)}')
             elif type(value) is int or (type(value) is float and isfinite(value)):
                 parts.append(f'"{key}":{round(value, 3)!r}')
             elif value is not None:
@@ -116,21 +118,26 @@ class JsonForm(LineForm):
 
     def format(self, record: logging.LogRecord) -> str:
         """The object."""
-        text = self._head(record.created, record.levelno, record.name, "message", record.getMessage())
+        head = _head(record.levelno, record.name, "message", record.getMessage())
+        text = f'{{"time":"{self._clock(record.created)}Z",{head}'
         if record.exc_info:
             text += f',"exception":{_json_string(self.formatException(record.exc_info))}'
         return text + "}"
 
-    def _head(self, moment: float, level: int, logger: str, key: str, text: str) -> str:
-        name = logging.getLevelName(level).lower()
-        return (
-            f'{{"time":"{self._clock(moment)}Z","level":"{name}","logger":{_json_string(logger)},'
-            f'"{key}":{_json_string(text)}'
-        )
+
+def _head(level: int, logger: str, key: str, text: str) -> str:
+    name = logging.getLevelName(level).lower()
+    return f'"level":"{name}","logger":{_json_string(logger)},"{key}":{_json_string(text)}'
+
+
+# There are a few events, and hundreds of lines of each when a fleet is stopped.
+@lru_cache(maxsize=64)
+def _event_head(level: int, logger: str, event: str) -> str:
+    return _head(level, logger, "event", event)
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]}... ({len(text) - TEXT_LIMIT} more)"
+    return f"{text[:TEXT_LIMIT]}... ({len(text) - TEXT_LIMIT} more)"
 
 
 class JournalForm(LineForm):
