@@ -9,8 +9,8 @@ import importlib
 import importlib.util
 import sys
 import types
+import typing
 from collections.abc import Mapping
-from typing import TypeVar
 
 _CODE_FLAGS = {
     1: "OPTIMIZED",
@@ -104,10 +104,19 @@ def keep_small() -> None:
             vars(sys.modules[name]).update(seen)
     for name in NEVER:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # the import system documents it
+    _leave_types_as_text()
     if "uvicorn" not in sys.modules:
         _enter_uvicorn_by_the_side()
     if "starlette" not in sys.modules:
         _import_what_starlette_serves_with()
+
+
+def _leave_types_as_text() -> None:
+    """Keep `typing` from compiling each type that is written as text; eval(), which makes it one, takes both.
+
+    The first compile() makes a class for each node that source code may have, 119 of them, and for good.
+    """
+    vars(typing)["compile"] = lambda text, *_others: text
 
 
 def _enter_uvicorn_by_the_side() -> None:
@@ -162,6 +171,6 @@ def _import_what_starlette_serves_with() -> None:
                 del sys.modules[name]
 
 
-def _type_variable(name: str, *bounds: type, **_options: object) -> TypeVar:
+def _type_variable(name: str, *bounds: type, **_options: object) -> typing.TypeVar:
     """Without a default, which is only looked at by those who check types."""
-    return TypeVar(name, *bounds)
+    return typing.TypeVar(name, *bounds)

@@ -50,8 +50,8 @@ UNUSED = {
 }
 """What the libraries of a daemon would import, and it does not use: 7 MiB."""
 
-MOST_MODULES = 325
-"""Some 315 today. Each costs 20 KiB or so for as long as the daemon lives; raise it for a reason."""
+MOST_MODULES = 315
+"""Some 306 today. Each costs 20 KiB or so for as long as the daemon lives; raise it for a reason."""
 
 # What is loaded at the end of a daemon's life. What stands in for a module until somebody looks into it
 # is not that module.
