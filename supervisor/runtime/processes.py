@@ -178,6 +178,8 @@ class Processes:
         life = self._lives.get((act.instance, act.generation))
         if life is not None:
             life.killing = True
+            # It has missed every deadline: no other waits for this end.
+            self._ends.put_last(life.leader.pidfd, life.main.pidfd)
             life.pause_seconds = RESCAN_SECONDS
             self._signals.kill_tree(life.tree, self._descendants.sweep_again)
             self._rescan_later(life)
@@ -240,7 +242,7 @@ class Processes:
 
     def is_behind(self) -> bool:
         """Whether somebody has ended in time and it is not posted yet: not of those who are being killed."""
-        return self._ends.is_behind(lambda life: not life.killing)
+        return self._ends.is_behind()
 
     def close(self) -> None:
         """Watch no more, and kill what belongs to no generation. Living generations are not touched."""
@@ -264,6 +266,8 @@ class Processes:
             self._ends.watch(life.leader.pidfd, self._leader_ended, life)
             if life.main is not life.leader and not life.exited:
                 self._ends.watch(life.main.pidfd, self._main_ended, life)
+            if life.killing:
+                self._ends.put_last(life.leader.pidfd, life.main.pidfd)
 
     def _tree_arrived(self, tree: Tree) -> None:
         life = self._by_tree.get(tree)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -69,16 +70,28 @@ async def test_who_ends_is_told_until_forgotten(ends: Ends, start: Start) -> Non
     assert not told
 
 
-async def test_nothing_is_behind_that_does_not_count(ends: Ends, start: Start) -> None:
-    """Whoever asks says whose end counts, of those who have ended; the others are passed over."""
-    handles = [start() for _ in range(3)]
-    for index, pidfd in enumerate(handles):
-        ends.watch(pidfd, lambda _about: None, index)
-    end(handles[0])
-    end(handles[1])
-    assert ends.is_behind(lambda index: index == 1)
-    assert ends.is_behind(lambda index: index == 0)
-    assert not ends.is_behind(lambda index: index == 2)
+async def test_who_is_put_last_is_told_after_all_others(ends: Ends, start: Start) -> None:
+    """However early it ended; nobody is behind with it meanwhile, and it can be put last twice."""
+    told: list[str] = []
+    first, second, third = start(), start(), start()
+
+    def tell(name: str, pidfd: int) -> None:
+        told.append(name)
+        ends.forget(pidfd)
+
+    for name, pidfd in (("first", first), ("second", second), ("third", third)):
+        ends.watch(pidfd, partial(tell, name), pidfd)
+    for _ in range(2):
+        ends.put_last(first)
+    end(first)
+    assert not ends.is_behind()
+    end(second)
+    end(third)
+    assert ends.is_behind()
+    await async_eventually(lambda: len(told) == 3)
+    assert told[2] == "first"
+    ends.put_last(first, second)
+    assert not ends.is_behind()
 
 
 async def test_an_end_waits_for_what_is_more_urgent(start: Start) -> None:
