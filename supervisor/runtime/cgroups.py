@@ -137,6 +137,10 @@ class Cgroups:
         self._moves_asked += 1
         self._thread.ask(lambda: self._move(group, pids), arrived)
 
+    def when_told(self, then: Callable[[], None]) -> None:
+        """Call this after all arrivals of one turn of the loop."""
+        self._thread.when_told(then)
+
     def remove(self, group: Cgroup) -> None:
         """Remove a group. One that is not empty yet is tried again with the next."""
         self._thread.ask(lambda: self._remove([*self._lingering, group]))

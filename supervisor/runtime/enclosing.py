@@ -5,7 +5,6 @@ arrived is moved after it. Which processes are of a tree is the business of `con
 means, that of `processes`.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Collection
 
@@ -22,7 +21,7 @@ can be moved stays partly outside, and its group is not trusted to be complete."
 
 
 class Enclosing:
-    """Moves trees. `sweep` finds orphans, and raises BlindError; `on_arrival` is called in the loop.
+    """Moves trees. `sweep` looks for orphans now, and raises BlindError; `on_arrival` is called in the loop.
 
     A tree is `moving` from `begin` until its arrival, and must not be reaped meanwhile: that keeps its pid
     its own.
@@ -35,7 +34,8 @@ class Enclosing:
         self._cgroups = containment.cgroups
         self._sweep = sweep
         self._on_arrival = on_arrival
-        self._loop = asyncio.get_running_loop()
+        if self._cgroups is not None:
+            self._cgroups.when_told(self._look)
         self._childless: list[tuple[Cgroups, Tree, Cgroup]] = []
         self._is_closed = False
         self._warned = False
@@ -80,22 +80,17 @@ class Enclosing:
             elif tree.orphans or has_children(tree.leader):
                 self._fetch(cgroups, tree, group, ROUNDS)
             else:
-                self._look_soon(cgroups, tree, group)
+                self._childless.append((cgroups, tree, group))
         except BlindError:
             self._settle(tree, sealed=False)
 
-    def _look_soon(self, cgroups: Cgroups, tree: Tree, group: Cgroup) -> None:
+    def _look(self) -> None:
         """Whom a leader without children forked before, and lost by now, has come to this process.
 
         All that arrive in a turn of the loop share one look: it asks for every child there is.
         """
-        if not self._childless:
-            self._loop.call_soon(self._look)
-        self._childless.append((cgroups, tree, group))
-
-    def _look(self) -> None:
         arrivals, self._childless = self._childless, []
-        if self._is_closed:
+        if self._is_closed or not arrivals:
             return
         try:
             self._sweep()

@@ -105,7 +105,7 @@ class Processes:
         self._ends = Ends(ends_wait)
         self._signals = TreeSignals(containment)
         self._descendants = Descendants(containment, self._orphan_ended)
-        self._enclosing = Enclosing(containment, self._descendants.sweep, self._tree_arrived)
+        self._enclosing = Enclosing(containment, self._descendants.sweep_again, self._tree_arrived)
 
     # ── performers ───────────────────────────────────────────────────────────────────────────────
 

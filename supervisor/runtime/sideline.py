@@ -37,6 +37,7 @@ class Sideline:
 
     def __init__(self, name: str) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._then: Callable[[], None] = lambda: None
         self._queue: SimpleQueue[_Piece | None] = SimpleQueue()
         self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -50,6 +51,10 @@ class Sideline:
         if answer is not None:
             self._loop = asyncio.get_running_loop()
         self._queue.put(_Piece(work, answer))
+
+    def when_told(self, then: Callable[[], None]) -> None:
+        """Call this after the answers of each turn of the loop, for what they have in common."""
+        self._then = then
 
     def settle(self) -> None:
         """Wait until everything that was asked for is done; answers are on their way then."""
@@ -101,3 +106,4 @@ class Sideline:
         finally:
             if answers:
                 asyncio.get_running_loop().call_soon(self._tell, answers)
+            self._then()

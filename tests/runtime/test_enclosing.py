@@ -7,7 +7,6 @@ import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -16,6 +15,7 @@ from supervisor.core.exits import ExitStatus
 from supervisor.core.identity import InstanceId
 from supervisor.runtime import cgroups as cgroups_module
 from supervisor.runtime import enclosing as enclosing_module
+from supervisor.runtime import sideline as sideline_module
 from supervisor.runtime.cgroups import Cgroup, Cgroups, find_cgroups
 from supervisor.runtime.containment import Containment, Tree
 from supervisor.runtime.enclosing import Enclosing
@@ -173,6 +173,8 @@ async def test_all_that_arrive_together_share_a_look_at_orphans(
 ) -> None:
     """It lists all children of the daemon, of whom there may be a thousand, after the last arrival."""
     monkeypatch.setattr(enclosing_module, "last_pid", lambda: 0)
+    monkeypatch.setattr(sideline_module, "SLICE_SECONDS", 60)
+    monkeypatch.setattr(sideline_module, "GATHER_SECONDS", 60)
     looks: list[list[bool]] = []
     mover = Mover(Containment(cgroups), lambda: looks.append([tree.moving for tree in trees]))
     trees = [mover.containment.admit(InstanceId("pool", index), 1) for index in range(5)]
@@ -180,9 +182,9 @@ async def test_all_that_arrive_together_share_a_look_at_orphans(
     try:
         for tree, process in zip(trees, processes, strict=True):
             mover.containment.begin(tree, process.pid)
-            tree.moving = True
-            mover.enclosing._arrived_first(cgroups, tree, cast(Cgroup, tree.cgroup), None)
-        assert not looks
+        for tree in trees:
+            mover.enclosing.begin(tree)
+        cgroups.settle()
         await async_eventually(lambda: mover.arrived == trees)
         assert looks == [[True] * 5]
         assert all(tree.sealed for tree in trees)
