@@ -26,7 +26,7 @@ from tests.benchmarks.ours import Bound
 from tests.benchmarks.roll import rolled
 from tests.benchmarks.subject import Subject
 
-FLOODED = (150, 1000)
+FLOODED = (101, 200, 1000)
 """A hundred that write without end, as worker.c decides, and the quiet ones that are killed."""
 FLOOD_FILES = (8 * 2**20, 1)
 """Small enough that those of a hundred have room in memory: 1.6 GiB."""
@@ -108,7 +108,7 @@ def parts(sizes: list[int], settle: float, *, smoke: bool) -> list[Part]:
         Part("family", {1: family}, most_rounds=1),
         Part(
             "flood",
-            {size: partial(flooded, kills=3 if smoke else 100) for size in FLOODED[: 1 if smoke else 2]},
+            {size: partial(flooded, kills=3 if smoke else 100) for size in FLOODED[: 1 if smoke else 3]},
             lambda subject: subject.rotates,
         ),
         Part(
