@@ -352,6 +352,31 @@ async def test_a_kill_does_not_wait_for_a_busy_thread(
     await stand.until(Exited)
 
 
+async def test_who_is_killed_on_the_way_is_heard_last(stand: Stand, gate: threading.Event) -> None:
+    """Also where its end is watched only from its arrival on."""
+    pid = stand.spawn(launch_of("sleep", "1000"))
+    (tree,) = stand.processes._by_tree
+    stand.kill()
+    eventually(lambda: not is_alive(pid))
+    stand.processes._ends._waits = lambda: True
+    gate.set()
+    await async_eventually(lambda: not tree.moving)
+    assert not stand.processes.is_behind()
+    stand.processes._ends._waits = lambda: False
+    await stand.until(Exited)
+
+
+async def test_a_look_before_the_arrival_does_not_count(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever swept earlier in the turn may have done so before a leader lost its child."""
+    looks: list[None] = []
+    monkeypatch.setattr(stand.processes._descendants, "_look_until_quiet", lambda: looks.append(None))
+    stand.processes._descendants.sweep()
+    stand.processes._enclosing._sweep()
+    assert len(looks) == 2
+
+
 def _command(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
