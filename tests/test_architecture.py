@@ -60,6 +60,7 @@ PLANTED = [
     (core_is_pure, "supervisor/core/host.py", "def step():\n    print('moved')\n"),
     (files_are_short, "supervisor/core/host.py", "x = 1\n" * 401),
     (files_are_short, "tests/core/test_host.py", "x = 1\n" * 401),
+    (files_are_short, "docs/generate/http.py", "x = 1\n" * 401),
     (functions_are_short, "supervisor/core/host.py", LONG_FUNCTION),
     (functions_are_short, "tests/core/test_host.py", LONG_FUNCTION),
     (names_say_something, "supervisor/runtime/utils.py", "x = 1\n"),
