@@ -7,6 +7,7 @@ is made of in `pitbossd_run`; neither has to load the other. See docs/decisions/
 import sys
 from collections.abc import Sequence
 
+from supervisor.cli.pitbossd_imports import ask_for_no_plugins
 from supervisor.cli.pitbossd_serve import handed_over, serve
 
 
@@ -14,6 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Carry out a command, or go on with what was handed over. Ends with `SystemExit`."""
     descriptor = handed_over()
     if descriptor is None:
+        ask_for_no_plugins()
         from supervisor.cli.pitbossd_commands import commands
 
         commands(arguments)

@@ -5,6 +5,7 @@ that a module takes is never given back, so it has to be decided before the firs
 docs/decisions/0024-what-a-daemon-imports.md.
 """
 
+import functools
 import importlib
 import importlib.util
 import sys
@@ -12,19 +13,19 @@ import types
 import typing
 from collections.abc import Mapping
 
-_CODE_FLAGS = {
-    1: "OPTIMIZED",
-    2: "NEWLOCALS",
-    4: "VARARGS",
-    8: "VARKEYWORDS",
-    16: "NESTED",
-    32: "GENERATOR",
-    64: "NOFREE",
-    128: "COROUTINE",
-    256: "ITERABLE_COROUTINE",
-    512: "ASYNC_GENERATOR",
-}
-"""As `inspect` documents them (CO_OPTIMIZED and so on)."""
+
+def _unwrapped(about: object) -> object:
+    while hasattr(about, "__wrapped__"):
+        about = about.__wrapped__
+    return about
+
+
+def _has_flag(about: object, flag: int) -> bool:
+    """Whether a function, or what is bound or partly called of it, carries a flag of `inspect` (CO_...)."""
+    while isinstance(about, types.MethodType | functools.partial):
+        about = about.__func__ if isinstance(about, types.MethodType) else about.func
+    return isinstance(about, types.FunctionType) and bool(about.__code__.co_flags & flag)
+
 
 LATE: Mapping[str, Mapping[str, object]] = {
     # When something is encrypted. asyncio asks of each socket whether it is of this class.
@@ -35,11 +36,20 @@ LATE: Mapping[str, Mapping[str, object]] = {
     "difflib": {},
     # When a command is run, which is never: workers are started without it. asyncio takes over its numbers.
     "subprocess": {"PIPE": -1, "STDOUT": -2, "DEVNULL": -3},
-    # When somebody wants source code, or a traceback: dataclasses bring `inspect`, and that needs these.
-    "ast": {"NodeVisitor": object},
-    "dis": {"COMPILER_FLAG_NAMES": _CODE_FLAGS},
+    # When somebody wants a signature or source code. asyncio and Starlette ask only this about functions.
+    "inspect": {
+        "isfunction": lambda about: isinstance(about, types.FunctionType),
+        "ismethod": lambda about: isinstance(about, types.MethodType),
+        "isgeneratorfunction": lambda about: _has_flag(about, 32),
+        "iscoroutinefunction": lambda about: _has_flag(about, 128),
+        "isasyncgenfunction": lambda about: _has_flag(about, 512),
+        "unwrap": _unwrapped,
+    },
+    # When a traceback is written.
     "tokenize": {},
     "textwrap": {},
+    # When a host has several addresses, and one of them is slow.
+    "asyncio.staggered": {},
     # When a socket's name is too long, and when a host is a number.
     "hashlib": {},
     "ipaddress": {},
@@ -53,6 +63,9 @@ NEVER = ("_hashlib",)
 """OpenSSL's hash functions. Without them `hashlib` and `hmac` use Python's own, as they do in every
 Python that was built without OpenSSL; what is hashed here are names of sockets."""
 
+
+NO_PLUGINS = {"importlib.metadata": {"entry_points": lambda **_options: ()}}
+"""pydantic looks for plugins in all that is installed; what it does that with brings a reader of mail."""
 
 UNUSED = {
     "starlette.formparsers": ("FormParser", "MultiPartException", "MultiPartParser"),
@@ -96,19 +109,32 @@ class _Late(types.ModuleType):
         return getattr(real, name)
 
 
+def ask_for_no_plugins() -> None:
+    """Call it before pydantic is imported: a sixth of reading a manifest was to find none."""
+    _come_late(NO_PLUGINS)
+
+
 def keep_small() -> None:
     """Call it before asyncio or the HTTP stack is imported. What is imported already stays as it is."""
-    for name, seen in LATE.items():
-        if name not in sys.modules:
-            sys.modules[name] = _Late(name)
-            vars(sys.modules[name]).update(seen)
+    _come_late(LATE)
     for name in NEVER:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # the import system documents it
+    # Now that `inspect` comes late, which dataclasses import.
+    from supervisor.cli.pitbossd_dataclasses import share_methods
+
+    share_methods()
     _leave_types_as_text()
     if "uvicorn" not in sys.modules:
         _enter_uvicorn_by_the_side()
     if "starlette" not in sys.modules:
         _import_what_starlette_serves_with()
+
+
+def _come_late(modules: Mapping[str, Mapping[str, object]]) -> None:
+    for name, seen in modules.items():
+        if name not in sys.modules:
+            sys.modules[name] = _Late(name)
+            vars(sys.modules[name]).update(seen)
 
 
 def _leave_types_as_text() -> None:

@@ -1,6 +1,5 @@
 """What a daemon leaves out of its memory is there when it is wanted: an https probe works as before."""
 
-import dis
 import shutil
 import subprocess
 import sys
@@ -54,7 +53,7 @@ def noted(*arguments, **options):
 builtins.compile = noted
 from supervisor.cli.pitbossd_imports import keep_small
 keep_small()
-import asyncio, dataclasses, http.cookies, inspect, logging, traceback, typing
+import asyncio, dataclasses, functools, http.cookies, inspect, logging, traceback, typing
 from supervisor.manifest.addresses import is_loopback
 
 def late():
@@ -67,7 +66,24 @@ print(typing.get_type_hints(Address))
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 named = ("uvicorn._types", "uvicorn.config", "uvicorn.server")
 print(*(name for name in named if "__file__" in vars(sys.modules[name])))
-print(*(f"{name}={value}" for name, value in vars(inspect).items() if name.startswith("CO_")))
+def task():
+    yield
+async def asks():
+    pass
+async def asked():
+    yield
+class Answer:
+    async def give(self):
+        pass
+partly = functools.partial(Answer().give)
+shown = functools.wraps(task)(lambda: None)
+questions = ("isfunction", "ismethod", "isgeneratorfunction", "iscoroutinefunction", "isasyncgenfunction")
+abouts = (task, asks, asked, Answer, Answer.give, Answer().give, partly, len, None, shown)
+def answers():
+    found = [getattr(inspect, question)(about) for question in questions for about in abouts]
+    return [*found, inspect.unwrap(shown) is task]
+stood_in = answers()
+print("inspect" in late(), bool(inspect.signature), stood_in == answers(), "inspect" in late())
 
 async def said():
     process = await asyncio.create_subprocess_exec("/bin/echo", "said", stdout=asyncio.subprocess.PIPE)
@@ -89,12 +105,102 @@ def test_what_comes_late_is_as_good_as_if_it_had_been_there(tmp_path: Path) -> N
     done = subprocess.run(
         [sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=60
     ).stdout.splitlines()
-    assert set(done[0].split()) >= {"ast", "dis", "hashlib", "subprocess", "textwrap", "tokenize"}
+    assert set(done[0].split()) >= {"hashlib", "inspect", "subprocess", "textwrap", "tokenize"}
     assert done[1] == "False", "a type that is text makes the classes of all nodes of source code"
     assert done[2] == str({"host": str, "port": int})
     assert done[3] == "", "what uvicorn names in annotations only"
-    assert set(done[4].split()) <= {f"CO_{name}={value}" for value, name in dis.COMPILER_FLAG_NAMES.items()}
+    assert done[4] == "True True True False", "what is said of functions before and after"
     assert done[5:] == ["b'said\\n' True ['def late():']", "True", "set()"]
+
+
+DEFINES = """
+import sys
+if sys.argv[1] == "shared":
+    from supervisor.cli.pitbossd_imports import keep_small
+    keep_small()
+import dataclasses, pickle
+
+def what_is_said(call):
+    try:
+        return call()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    name: str
+    secret: str = dataclasses.field(default="s", repr=False)
+
+@dataclasses.dataclass(frozen=True)
+class Loose:
+    name: str
+
+class Below(Loose):
+    pass
+
+@dataclasses.dataclass
+class Ring:
+    me: object = None
+
+class Outer:
+    @dataclasses.dataclass(order=True)
+    class Inner:
+        "It has words."
+        number: int
+
+place, below, ring = Place("a"), Below("b"), Ring()
+ring.me = [ring, place]
+below.more = 1
+del below.more
+print(place, below, ring, Outer.Inner(3))
+for one in (place, Loose("c"), below):
+    print(what_is_said(lambda: setattr(one, "name", "x")), what_is_said(lambda: delattr(one, "name")))
+    # Of one with slots Python 3.11 says something about super() instead.
+    if one is not place:
+        print(what_is_said(lambda: setattr(one, "other", "x")), what_is_said(lambda: delattr(one, "no")))
+print(place == Place("a"), hash(place) == hash(Place("a")), Outer.Inner(1) < Outer.Inner(2), Ring() != ring)
+print(pickle.loads(pickle.dumps(place)) == place, dataclasses.replace(place, name="d"))
+print(Outer.Inner.__doc__)
+print(Place.__repr__ is Loose.__repr__, Place.__setattr__ is Loose.__setattr__, file=sys.stderr)
+"""
+
+
+def test_dataclasses_that_share_their_methods_are_as_good_as_others(tmp_path: Path) -> None:
+    """They are shown, refuse, compare and travel in the same way, and do have the same methods."""
+    script = tmp_path / "defines.py"
+    script.write_text(DEFINES)
+    own, shared = (
+        subprocess.run(
+            [sys.executable, str(script), how], capture_output=True, text=True, check=True, timeout=60
+        )
+        for how in ("own", "shared")
+    )
+    assert own.stdout == shared.stdout
+    assert "FrozenInstanceError: cannot assign to field 'name'" in shared.stdout
+    if sys.version_info < (3, 13):
+        assert (own.stderr.strip(), shared.stderr.strip()) == ("False False", "True True")
+
+
+READS = """
+import sys
+from supervisor.cli import pitbossd
+from importlib import import_module
+try:
+    pitbossd.main(["check", sys.argv[1]])
+except SystemExit as end:
+    print(end.code, *(name for name in ("pydantic", "email", "zipfile") if name in sys.modules))
+print(bool(import_module("importlib.metadata").version("pydantic")))
+"""
+
+
+def test_nobody_is_asked_for_plugins(tmp_path: Path) -> None:
+    """A manifest is read without what looks through all that is installed; which is there for who asks."""
+    manifest = tmp_path / "pitboss.yaml"
+    manifest.write_text("{version: 1, pools: {one: {command: [sleep, '1']}}}")
+    said = subprocess.run(
+        [sys.executable, "-c", READS, str(manifest)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert said.stdout.splitlines()[1:] == ["0 pydantic", "True"], said
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")

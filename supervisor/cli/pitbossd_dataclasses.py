@@ -1,0 +1,58 @@
+"""Keeps `dataclasses` from writing for each class what is the same for all, and compiling it.
+
+Decides which methods all dataclasses of a daemon share: how one is shown, and how a frozen one refuses to be
+changed. What a hundred classes have of their own for that is half a MiB, and a tenth of loading a daemon.
+What makes and compares values stays their own: that is asked for all day long. See
+docs/decisions/0024-what-a-daemon-imports.md.
+"""
+
+import dataclasses
+import inspect
+from reprlib import recursive_repr
+from typing import Any
+
+
+def share_methods() -> None:
+    """Call it before the first dataclass is made; those that are there already keep what they have.
+
+    Where `dataclasses` works otherwise (from Python 3.13 on), nothing is changed.
+    """
+    inside = vars(dataclasses)
+    if "_repr_fn" in inside and "_frozen_get_del_attr" in inside:
+        inside["_repr_fn"] = lambda *_about: _shown
+        inside["_frozen_get_del_attr"] = lambda *_about: (_Frozen.__setattr__, _Frozen.__delattr__)
+        inside["inspect"] = _Inspect()
+
+
+@recursive_repr()
+def _shown(value: Any) -> str:
+    fields = (f"{one.name}={getattr(value, one.name)!r}" for one in dataclasses.fields(value) if one.repr)
+    return f"{type(value).__qualname__}({', '.join(fields)})"
+
+
+class _Inspect:
+    """For `dataclasses`, which write below a class without a word how it is called."""
+
+    @staticmethod
+    def signature(_of: object) -> str:
+        return "()"
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(inspect, name)
+
+
+class _Frozen:
+    """Its methods are those of frozen dataclasses. A class below one may have more that can be changed."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        _refuse(self, name, "assign to")
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        _refuse(self, name, "delete")
+        object.__delattr__(self, name)
+
+
+def _refuse(value: Any, name: str, what: str) -> None:
+    if "__dataclass_fields__" in vars(type(value)) or name in value.__dataclass_fields__:
+        raise dataclasses.FrozenInstanceError(f"cannot {what} field {name!r}")
