@@ -11,10 +11,11 @@ import stat
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
-from errno import EEXIST, EINVAL
+from contextlib import AbstractContextManager, nullcontext, suppress
+from errno import EINVAL
 from typing import Final
 
+from supervisor.runtime.disposal import Disposal
 from supervisor.runtime.log_lines import LONGEST_LINE
 
 log = logging.getLogger(__name__)
@@ -71,10 +72,14 @@ def size_text(count: int) -> str:
 
 
 class OpenFiles:
-    """The log files that hold a descriptor, and the budget of warnings about all of them."""
+    """The log files that hold a descriptor, where the oldest go, and the budget of warnings about all.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    Without a disposal the kernel frees at once what loses its name.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, disposal: Disposal | None = None) -> None:
         self.clock = clock
+        self._disposal = disposal
         self._open: OrderedDict[LogFile, None] = OrderedDict()
         self._warned_from = clock()
         self._warnings = 0
@@ -92,6 +97,14 @@ class OpenFiles:
     def closed(self, file: "LogFile") -> None:
         """It holds no descriptor any more."""
         self._open.pop(file, None)
+
+    def let_go(self, descriptor: int) -> None:
+        """Close the descriptor of a file that somebody else may have deleted."""
+        (os.close if self._disposal is None else self._disposal.let_go)(descriptor)
+
+    def replacing(self, path: str) -> AbstractContextManager[None]:
+        """In the body a file of this path loses its name, if there is one."""
+        return nullcontext() if self._disposal is None else self._disposal.holding(path)
 
     def may_warn(self, now: float) -> bool:
         """Take one warning from this minute's budget, if one is left."""
@@ -231,26 +244,31 @@ class LogFile:
             self._size = status.st_size
 
     def _next_file(self, now: float) -> None:
-        before, rotate = self._identity, not self._renew
-        self.close()
+        rotate = not self._renew
+        self._part_from(os.close if rotate else self._files.let_go)
         if rotate:
-            self._rotate()
+            with self._files.replacing(self._oldest):
+                self._rotate()
         self._open(now)
         self._line_bytes = 0
-        if rotate and self._size and self._identity == before:
-            # rename(2) does nothing between two links of one file: without this the rotation would spin.
-            raise OSError(EEXIST, f"{self.path}.1 is the same file")
+
+    @property
+    def _oldest(self) -> str:
+        """The file that is deleted when one more comes."""
+        return f"{self.path}.{self._keep}" if self._keep > 0 else self.path
 
     def _rotate(self) -> None:
-        if self._keep <= 0:
-            with suppress(FileNotFoundError):
-                os.unlink(self.path)
-            return
         # Only up to the first free number: with `keep` in the hundreds, and few files yet, a failing
         # rename for each of the others costs more than the writing.
         free = 1
         while free < self._keep and os.path.lexists(f"{self.path}.{free}"):
             free += 1
+        if free >= self._keep:
+            # Not by a rename over it: ext4 would write the file that is renamed to the disk (auto_da_alloc).
+            with suppress(FileNotFoundError):
+                os.unlink(self._oldest)
+        if self._keep <= 0:
+            return
         for number in range(free - 1, 0, -1):
             with suppress(FileNotFoundError):
                 os.rename(f"{self.path}.{number}", f"{self.path}.{number + 1}")
@@ -312,7 +330,10 @@ class LogFile:
 
     def close(self) -> None:
         """Hold no descriptor; the next write opens the path again."""
+        self._part_from(os.close)
+
+    def _part_from(self, close: Callable[[int], None]) -> None:
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            close(self._descriptor)
             self._descriptor = -1
             self._files.closed(self)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 
 from supervisor.core.identity import InstanceId
 from supervisor.core.launch import LogFormat, LogPolicy
+from supervisor.runtime.disposal import Disposal
 from supervisor.runtime.log_files import LogFile, OpenFiles
 from supervisor.runtime.log_lines import Framing, RateLimit, Stamps, Tail, framing
 
@@ -158,7 +159,8 @@ class Output:
     ) -> None:
         self._clock = clock
         self._stamps = Stamps(wall)
-        self._files = OpenFiles(clock)
+        self._disposal = Disposal()
+        self._files = OpenFiles(clock, self._disposal)
         self._streams: dict[InstanceId, _Stream] = {}
         self._by_descriptor: dict[int, _Stream] = {}
         self._pool_totals: dict[str, _Totals] = {}
@@ -295,5 +297,6 @@ class Output:
         """Release everything and leave the loop."""
         for instance in tuple(self._streams):
             self.release(instance)
+        self._disposal.close()
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()

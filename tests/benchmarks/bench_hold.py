@@ -9,6 +9,7 @@ either. Fails if a callback takes longer than what DESIGN section 3 grants.
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,7 @@ OWN = "Daemon.run"
 """Before it answers anybody and before the first worker, and after the last of both: nobody waits for it."""
 
 WITHIN = 300.0
+ROTATIONS = 20
 
 
 class Held(NamedTuple):
@@ -155,9 +157,32 @@ def life(count: int) -> float:
     return watched.longest
 
 
+def rotation() -> float:
+    """Fill files of the usual size on a disk, for each of which one is deleted; the longest callback."""
+    print(f"\none worker that writes without end, {ROTATIONS} files of 50 MiB", flush=True)
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as logs:
+        loud = {"command": ["yes", "x" * 99], "logs": {"directory": logs, "keep": 1}}
+        watched = Watched({"loud": loud})
+        path, files = Path(logs) / "loud-0.log", [0]
+
+        def filled() -> bool:
+            file = path.stat().st_ino if path.exists() else files[-1]
+            if file != files[-1]:
+                files.append(file)
+            return len(files) > ROTATIONS
+
+        try:
+            with watched.row("rotation"):
+                watched.daemon.start()
+                eventually(filled, WITHIN, "the files are full")
+        finally:
+            watched.daemon.close()
+    return watched.longest
+
+
 def main() -> int:
     """Measure and print; 1 if a callback took too long."""
-    return int(max([life(1), life(MANY_POOLS)]) > LIMIT_MS)
+    return int(max([life(1), life(MANY_POOLS), rotation()]) > LIMIT_MS)
 
 
 if __name__ == "__main__":

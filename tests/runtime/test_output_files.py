@@ -210,12 +210,14 @@ def test_a_trap_at_the_path_is_not_opened(
 
 
 def test_links_of_one_file_do_not_make_the_rotation_spin(tmp_path: Path, files: OpenFiles) -> None:
-    """rename(2) between two links of one file does nothing; that is a failed target, not an endless loop."""
+    """rename(2) between two links of one file does nothing: there must be none when it is called."""
     path = tmp_path / "x.log"
     path.write_bytes(b"x" * 50 + b"\n")
     os.link(path, f"{path}.1")
     file = make(path, files, max_bytes=20, keep=1)
-    assert file.write(b"hello\n") == 6
+    assert file.write(b"hello\n") == 0
+    assert path.read_bytes() == b"hello\n"
+    assert Path(f"{path}.1").read_bytes() == b"x" * 50 + b"\n"
 
 
 def test_a_failing_target_is_left_alone_and_tried_again(
