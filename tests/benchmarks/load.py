@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPResponse
 from itertools import cycle
+from math import ceil
 from pathlib import Path
 from statistics import median
 
@@ -99,11 +100,15 @@ def _all_answered(heard: Heard) -> Heard:
     return heard
 
 
-def _killed(one: Life, kills: int) -> dict[str, float]:
+def killed_under(load: str, one: Life, kills: int) -> dict[str, float]:
+    """Kill workers one after the other while something else goes on, and name what was measured after it."""
     found = sorted(replacements(one, kills, pause=one.subject.pause_seconds, within=KILLING_SECONDS))
+    name = f"kill to replacement, {load}"
+    # By rank: of a hundred it is the last but one.
     return {
-        "kill to replacement, clients": median(found),
-        "kill to replacement, clients, slowest": found[-1],
+        name: median(found),
+        f"{name}, p99": found[ceil(0.99 * len(found)) - 1],
+        f"{name}, slowest": found[-1],
     }
 
 
@@ -112,10 +117,10 @@ def bothered(subject: Subject, instances: int, *, kills: int) -> dict[str, float
     with life(subject, instances) as one:
         endpoint = subject.endpoint(one.job)
         if endpoint is None:
-            return _killed(one, kills)
+            return killed_under("clients", one, kills)
         requests = [request for what, request in endpoint.questions.items() if what != "small"]
         with client(endpoint, *requests) as busy:
-            found = _killed(one, kills)
+            found = killed_under("clients", one, kills)
             heard = _all_answered(busy.end())
     return found | {"answers meanwhile": heard.answers / heard.seconds}
 

@@ -21,7 +21,7 @@ from tests.benchmarks.life import (
     start,
     stop,
 )
-from tests.benchmarks.load import KILLING_SECONDS, asking, bothered
+from tests.benchmarks.load import asking, bothered, killed_under
 from tests.benchmarks.ours import Bound
 from tests.benchmarks.roll import rolled
 from tests.benchmarks.subject import Subject
@@ -78,11 +78,7 @@ def flooded(subject: Subject, instances: int, *, kills: int) -> dict[str, float]
         life(subject, instances, words=("crowd", "{directory}/"), rotation=FLOOD_FILES) as one,
         one.gate.open("wb"),
     ):
-        found = sorted(replacements(one, kills, pause=subject.pause_seconds, within=KILLING_SECONDS))
-    return {
-        "kill to replacement, flood": median(found),
-        "kill to replacement, flood, slowest": found[-1],
-    }
+        return killed_under("flood", one, kills)
 
 
 def parts(sizes: list[int], settle: float, *, smoke: bool) -> list[Part]:

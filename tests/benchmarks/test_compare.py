@@ -26,13 +26,15 @@ USERS = {
 }
 LIVES = {"start", "start, first to last", "kill to replacement", "stop", "stop, workers"}
 CAPTURE = {"captured", "CPU of capture", "lines lost", "lines torn"}
-FLOOD = {"kill to replacement, flood", "kill to replacement, flood, slowest"}
+FLOOD = {f"kill to replacement, flood{which}" for which in ("", ", p99", ", slowest")}
 FAMILY = {
     f"left after {after}, in its {where}"
     for after in ("a crash", "a crash and a stop", "a stop", "a stop that it obeyed")
     for where in ("group", "own session")
 }
-CLIENTS = {"kill to replacement, clients", "kill to replacement, clients, slowest", "answers meanwhile"}
+CLIENTS = {f"kill to replacement, clients{which}" for which in ("", ", p99", ", slowest")} | {
+    "answers meanwhile"
+}
 ASKING = {
     measure.format(what)
     for what in ("status", "metrics", "small")
