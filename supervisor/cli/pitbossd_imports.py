@@ -110,7 +110,7 @@ class _Late(types.ModuleType):
 
 
 def ask_for_no_plugins() -> None:
-    """Call it before pydantic is imported: a sixth of reading a manifest was to find none."""
+    """Call it before pydantic is imported: a tenth of reading a manifest was to find none."""
     _come_late(NO_PLUGINS)
 
 

@@ -48,14 +48,18 @@ class Disposal:
             self.let_go(descriptor)
 
     def let_go(self, descriptor: int) -> None:
-        """Close a descriptor that is open for writing; soon, where much is to be freed."""
+        """Close a descriptor that is open for writing; soon, where much is to be freed.
+
+        Something is freed at once: whoever writes the next file to a full disk must find room.
+        """
         size = _held_alone(descriptor) if len(self._files) < MOST_WAITING else 0
         if size <= SLICE_BYTES:
             os.close(descriptor)
             return
-        self._files.append((descriptor, size))
-        if self._step is None:
-            self._step = self._loop.call_soon(self._free_some)
+        if left := _shortened(descriptor, size):
+            self._files.append((descriptor, left))
+            if self._step is None:
+                self._step = self._loop.call_soon(self._free_some)
 
     def close(self) -> None:
         """Close everything now."""
@@ -67,16 +71,21 @@ class Disposal:
 
     def _free_some(self) -> None:
         descriptor, size = self._files.popleft()
-        size -= SLICE_BYTES
-        try:
-            os.ftruncate(descriptor, max(0, size))
-        except OSError:
-            size = 0
-        if size > 0:
-            self._files.appendleft((descriptor, size))
-        else:
-            os.close(descriptor)
+        if left := _shortened(descriptor, size):
+            self._files.appendleft((descriptor, left))
         self._step = self._loop.call_soon(self._free_some) if self._files else None
+
+
+def _shortened(descriptor: int, size: int) -> int:
+    """How many bytes of a file are left without a slice; 0 if it is closed, for there are none, or it fails."""
+    left = max(0, size - SLICE_BYTES)
+    try:
+        os.ftruncate(descriptor, left)
+    except OSError:
+        left = 0
+    if not left:
+        os.close(descriptor)
+    return left
 
 
 def _held_alone(descriptor: int) -> int:
