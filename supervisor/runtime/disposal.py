@@ -77,7 +77,7 @@ class Disposal:
 
 
 def _shortened(descriptor: int, size: int) -> int:
-    """How many bytes of a file are left without a slice; 0 if it is closed, for there are none, or it fails."""
+    """How many bytes of a file are left without a slice; 0 if it is closed: none are left, or it fails."""
     left = max(0, size - SLICE_BYTES)
     try:
         os.ftruncate(descriptor, left)
