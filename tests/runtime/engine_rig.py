@@ -34,6 +34,11 @@ class Rig:
         self.reports.extend(reports)
 
     @property
+    def is_at_rest(self) -> bool:
+        """Whether the engine has done everything: else it takes no event within the call that posts it."""
+        return self.engine._resume is None
+
+    @property
     def host(self) -> Host:
         """The state."""
         return self.engine.host

@@ -104,8 +104,8 @@ async def test_a_barrier_is_released_after_what_was_said_before_it() -> None:
     await async_eventually(lambda: rig.host.instances[A].ready)
     rig.engine.post(Told(A, 1, status="before"))
     rig.engine.post(BarrierReached(7))
+    await async_eventually(lambda: rig.acts[-1] == ReleaseBarrier(7))
     assert rig.host.instances[A].status_text == "before"
-    assert rig.acts[-1] == ReleaseBarrier(7)
 
 
 async def test_a_step_that_raises_is_counted_and_supervision_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,9 +122,9 @@ async def test_a_step_that_raises_is_counted_and_supervision_goes_on(monkeypatch
 
     monkeypatch.setattr(engine_module, "step", broken)
     rig.engine.post(Told(A, 1, status="x"))
-    assert rig.engine.faults == 1
     rig.engine.post(Exited(InstanceId("a", 1), 1, ExitStatus(code=1)))
-    assert rig.host.instances[InstanceId("a", 1)].phase is Phase.BACKOFF
+    await async_eventually(lambda: rig.host.instances[InstanceId("a", 1)].phase is Phase.BACKOFF)
+    assert rig.engine.faults == 1
 
 
 async def test_a_deadline_whose_decision_raises_does_not_hold_up_the_others(
@@ -222,7 +222,7 @@ async def test_garbage_is_looked_for_between_slices_and_after_so_much_work(
 async def test_deadlines_wait_for_what_has_happened() -> None:
     """As long as ends are waiting to be told no deadline is called missed, but not for ever."""
     rig = Rig(min_uptime=0.02)
-    behind, asked = False, 0
+    behind, asked = True, 0
 
     def is_behind() -> bool:
         nonlocal asked
@@ -231,8 +231,6 @@ async def test_deadlines_wait_for_what_has_happened() -> None:
 
     rig.engine._is_behind = is_behind
     rig.engine.post(Booted())
-    assert rig.host.instances[A].phase is Phase.STARTING
-    behind = True
     await async_eventually(lambda: asked > 20)
     assert not rig.host.instances[A].ready
     await async_eventually(lambda: rig.host.instances[A].ready, what="the time is over")

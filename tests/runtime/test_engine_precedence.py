@@ -17,6 +17,11 @@ from tests.runtime.engine_rig import A, Rig
 from tests.waiting import async_eventually
 
 
+def started(rig: Rig) -> bool:
+    """Whether all are on their way."""
+    return all(one.phase is Phase.STARTING for one in rig.host.instances.values())
+
+
 @pytest.mark.parametrize(("seconds", "before"), [(0.01, 40), (0, 8)])
 async def test_deadlines_of_one_moment_go_before_what_came_after(
     monkeypatch: pytest.MonkeyPatch, seconds: float, before: int
@@ -27,7 +32,7 @@ async def test_deadlines_of_one_moment_go_before_what_came_after(
     """
     rig = Rig(instances=40, min_uptime=50)
     rig.engine.post(Booted())
-    await async_eventually(lambda: all(one.phase is Phase.STARTING for one in rig.host.instances.values()))
+    await async_eventually(lambda: rig.is_at_rest and started(rig))
     order: list[Phase] = []
     clock = rig.engine.now() + 51
 
@@ -54,7 +59,7 @@ async def test_nobody_whose_deadline_has_passed_waits_for_a_log_line(
     """Deadlines that passed together are all acted on before the first is told of, while they go first."""
     rig = Rig(instances=40, min_uptime=50)
     rig.engine.post(Booted())
-    await async_eventually(lambda: all(one.phase is Phase.STARTING for one in rig.host.instances.values()))
+    await async_eventually(lambda: rig.is_at_rest and started(rig))
     order: list[str] = []
     clock = rig.engine.now() + 51
 
@@ -131,7 +136,7 @@ async def test_deadlines_that_pass_while_others_are_met_go_first_too(
     """What was said meanwhile is heard before they are met; ends that have happened are told before."""
     rig = Rig(instances=40, min_uptime=50)
     rig.engine.post(Booted())
-    await async_eventually(lambda: all(one.phase is Phase.STARTING for one in rig.host.instances.values()))
+    await async_eventually(lambda: rig.is_at_rest and started(rig))
     deadlines = sorted(one.wake_at() or 0.0 for one in rig.host.instances.values())
     order: list[str] = []
     clock = deadlines[0]
