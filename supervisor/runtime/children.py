@@ -3,12 +3,13 @@
 Knows what a `Launch` asks of a process and how the kernel grants it. Which instance a child belongs
 to, what else its tree holds and what happens when it ends is the business of `processes`.
 
-Two ways lead to a child. Where nothing but a command, a directory, an environment and a umask is
-asked for, posix_spawn(3) executes the program: it lends the child our memory instead of copying it, and
-takes a tenth of a millisecond however many descriptors are open. An identity, a limit, a priority or an OOM
-adjustment is applied by the exec helper (`become_worker`) inside the child; sockets take the same way,
-because the worker must be told its own pid (LISTEN_PID). The child is a recruit where a `Starter` has one, or
-else a new interpreter. Its failures come back through a socket or a pipe: see `spawn_failure`.
+Two ways lead to a child. Where nothing but a command, a directory, an environment, a umask and limits that
+can be lent (`lent_limits`) are asked for, posix_spawn(3) executes the program: it lends the child our memory
+instead of copying it, and takes a tenth of a millisecond however many descriptors are open. An identity,
+another limit, a priority or an OOM adjustment is applied by the exec helper (`become_worker`) inside the
+child; sockets take the same way, because the worker must be told its own pid (LISTEN_PID). The child is a
+recruit where a `Starter` has one, or else a new interpreter. Its failures come back through a socket or a
+pipe: see `spawn_failure`.
 """
 
 import errno
@@ -28,6 +29,7 @@ from supervisor.core.exits import SIGNAL_NUMBERS, ExitStatus
 from supervisor.core.launch import Launch
 from supervisor.runtime.become_worker import EXECUTING
 from supervisor.runtime.execution import execute, umasked
+from supervisor.runtime.lent_limits import LimitRefusedError, lent, may_lend
 from supervisor.runtime.nofile import workers_limit, workers_limits
 from supervisor.runtime.spawn_errors import SpawnError, describe
 from supervisor.runtime.starter import Starter
@@ -116,19 +118,16 @@ def start_child(
     if not argv or not argv[0]:
         raise SpawnError("cannot run a command without words; name a program")
     try:
-        if sockets or needs_helper(launch):
-            plan = _plan(launch, argv, environment, sockets)
-            recruit = None if starter is None else _recruited(starter, plan, output, tag, new_session)
-            if recruit is not None:
-                return recruit
-            with tagged(tag):
-                return _start_through_helper(plan, output, new_session)
+        if not sockets and not needs_helper(launch):
+            # Where the kernel refuses a limit the helper is refused it as well, and says so.
+            with suppress(LimitRefusedError), tagged(tag):
+                return _start_directly(launch, argv, environment, output, new_session)
+        plan = _plan(launch, argv, environment, sockets)
+        recruit = None if starter is None else _recruited(starter, plan, output, tag, new_session)
+        if recruit is not None:
+            return recruit
         with tagged(tag):
-            directory = launch.working_directory
-            with umasked(launch.umask), workers_limit(output) as low:
-                pid = execute(argv, low, directory, environment, new_session=new_session)
-            # Not in there: its descriptor would take a low number for good.
-            return _hold(pid)
+            return _start_through_helper(plan, output, new_session)
     except OSError as error:
         step = "fork" if error.filename is None else "exec"
         if error.filename == launch.working_directory != argv[0]:
@@ -145,7 +144,7 @@ def needs_helper(launch: Launch) -> bool:
         return True
     if launch.nice is not None and launch.nice != os.getpriority(os.PRIO_PROCESS, 0):
         return True
-    return bool(launch.limits) or not _is_own(launch)
+    return not may_lend(launch.limits) or not _is_own(launch)
 
 
 def _is_own(launch: Launch) -> bool:
@@ -183,6 +182,20 @@ def hold_child(pid: int) -> Child:
 def unreaped() -> AbstractSet[int]:
     """The pids of all children that were started or held and are not reaped yet."""
     return _unreaped
+
+
+def _start_directly(
+    launch: Launch,
+    argv: tuple[str, ...],
+    environment: Mapping[str, str],
+    output: int | None,
+    new_session: bool,
+) -> Child:
+    limits = launch.limits
+    with umasked(launch.umask), lent(limits), workers_limit(output, limits.get("NOFILE")) as low:
+        pid = execute(argv, low, launch.working_directory, environment, new_session=new_session)
+    # Not in there: its descriptor would take a low number for good.
+    return _hold(pid)
 
 
 def _plan(

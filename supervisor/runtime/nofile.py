@@ -25,8 +25,23 @@ RESERVED = 4
 PER_INSTANCE = 4
 """A handle of the process, the pipe of its output, its notify socket, and now and then its log file."""
 
+LEAST = 256
+"""Of a worker's own limit the daemon takes on no smaller one: what it holds in reserve lies far below."""
+
 FIXED = 64
 """What a daemon holds without any instance: its loop, journal, listeners, the reserve and a few clients."""
+
+
+class LimitRefusedError(Exception):
+    """The kernel does not allow this limit; the process has those it had."""
+
+
+def take_on(number: int, limit: tuple[int, int]) -> None:
+    """Set a limit of this process, soft and hard. Raises LimitRefusedError."""
+    try:
+        resource.setrlimit(number, limit)
+    except (OSError, ValueError) as error:
+        raise LimitRefusedError(str(error)) from error
 
 
 class _Limit:
@@ -63,12 +78,11 @@ def raise_nofile(original: int | None = None) -> None:
         return
     original = soft if original is None else original
     raised = WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, WANTED_DESCRIPTORS)
-    if raised <= original:
-        return
-    _limit.original, _limit.raised = original, raised
+    # Where it is high enough the reserve is held all the same: a worker may be given less.
+    _limit.original, _limit.raised = original, max(original, raised)
     resource.setrlimit(resource.RLIMIT_NOFILE, (original, hard))
     _limit.hold_reserve()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_limit.raised, hard))
 
 
 def shortage(instances: int) -> str | None:
@@ -88,28 +102,36 @@ def original_nofile() -> int:
     return _limit.original if _limit.original is not None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
+def may_take_on(soft: int) -> bool:
+    """Whether `workers_limit` may be asked for this soft limit."""
+    return _limit.original is not None and (soft == resource.RLIM_INFINITY or soft >= LEAST)
+
+
 @contextmanager
-def workers_limit(descriptor: int | None) -> Iterator[int | None]:
+def workers_limit(descriptor: int | None, own: tuple[int, int] | None = None) -> Iterator[int | None]:
     """The body runs under the limit that the daemon was started with, with a few low descriptors free.
 
-    Gives the descriptor, or a copy of it that lies below that limit: posix_spawn(3) takes no other.
+    Or under `own`, soft and hard, where a worker has one, and one that `may_take_on`. Gives the descriptor,
+    or a copy of it that lies below that limit: posix_spawn(3) takes no other. Raises LimitRefusedError.
     """
     original, raised = _limit.original, _limit.raised
-    if original is None or raised is None:
+    if original is None or raised is None or (own is None and original == raised):
         yield descriptor
         return
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    soft_then, hard_then = (original, hard) if own is None else own
     with _low:
         _limit.give_up_reserve()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (original, hard))
         low = descriptor
         try:
-            if descriptor is not None and descriptor >= original:
+            take_on(resource.RLIMIT_NOFILE, (soft_then, hard_then))
+            if descriptor is not None and 0 <= soft_then <= descriptor:
                 low = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 0)
             yield low
         finally:
             if low is not None and low != descriptor:
                 os.close(low)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (original, hard))
             _limit.hold_reserve()
             resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
 
@@ -121,7 +143,7 @@ def open_high(path: str, flags: int) -> int:
     """
     with _low:
         descriptor = os.open(path, flags)
-        if _limit.original is None:
+        if _limit.original is None or _limit.original == _limit.raised:
             return descriptor
         try:
             return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _limit.original)

@@ -1,6 +1,7 @@
 """Pitboss and the lower bound as subjects of a comparison."""
 
 import pwd
+import resource
 import shutil
 import subprocess
 import sys
@@ -78,7 +79,8 @@ class Pitboss(Subject):
             "stop": {"stages": [{"signal": "SIGTERM", "target": "main", "grace": job.grace_seconds}]},
         }
         if job.nofile:
-            pool["limits"] = {"nofile": job.nofile}
+            # The soft one, which is what s6-softlimit and chpst set.
+            pool["limits"] = {"nofile": f"{job.nofile}:{resource.getrlimit(resource.RLIMIT_NOFILE)[1]}"}
         if job.listens:
             pool["sockets"] = [{"name": "web", "listen": f"unix:{job.listens}"}]
             pool["readiness"] = {"notify": True}

@@ -181,7 +181,8 @@ def pool(shape: Shape, places: Places, seed: int) -> dict[str, Any]:
             *(f"{name}={value}" for name, value in options.items()),
         ],
         "instances": shape.instances,
-        **({"limits": {"core": 0}} if shape.limited else {}),
+        # One that the daemon does not take on for a moment: such a worker comes from the starter.
+        **({"limits": {"fsize": "1GiB"}} if shape.limited else {}),
         "startup": {"timeout": "60s", "min_uptime": shape.boot_seconds},
         "stop": {
             "stages": [

@@ -1,9 +1,11 @@
 """The process that starts workers with limits is lost: workers are not, and it is back by itself."""
 
 import os
+import resource
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from tests.e2e.commands import FAST_BACKOFF, pool, worker
@@ -26,7 +28,7 @@ def starter_of(one: Daemon) -> int:
 
 def test_a_lost_starter_costs_no_worker(daemon: Make) -> None:
     """Killed or stopped, it takes nobody along; who ends meanwhile is replaced, with its limits, as ever."""
-    limited = pool(worker("obedient"), restart={"backoff": FAST_BACKOFF}, limits={"nofile": 333})
+    limited = pool(worker("obedient"), restart={"backoff": FAST_BACKOFF}, limits={"fsize": "333MiB"})
     one = daemon({"pools": {"limited": {**limited, "instances": 3}}})
     one.wait_ready()
     for blow in (signal.SIGKILL, signal.SIGSTOP):
@@ -35,7 +37,7 @@ def test_a_lost_starter_costs_no_worker(daemon: Make) -> None:
         os.kill(starter, blow)
         after = killed(one)
         limits = Path(f"/proc/{after}/limits").read_text()
-        assert limits.partition("Max open files")[2].split()[0] == "333", limits
+        assert limits.partition("Max file size")[2].split()[0] == str(333 * 2**20), limits
         for name in ("limited/1", "limited/2"):
             shown = one.instance(name)
             assert (shown["pid"], shown["ready"]) == (lives[name]["pid"], True), shown
@@ -53,7 +55,7 @@ def test_a_lost_starter_costs_no_worker(daemon: Make) -> None:
 
 def test_it_is_buried_and_followed_without_anybody_asking(daemon: Make) -> None:
     """No zombie waits for the next worker that wants a recruit, and that worker need not wait either."""
-    one = daemon({"pools": {"limited": pool(worker("obedient"), limits={"nofile": 333})}})
+    one = daemon({"pools": {"limited": pool(worker("obedient"), limits={"fsize": "333MiB"})}})
     one.wait_ready()
     starter = eventually(lambda: starter_of(one))
     os.kill(starter, signal.SIGKILL)
@@ -83,3 +85,25 @@ def replaced(one: Daemon, starter: int) -> bool:
     """Whether another starter is there; a worker is ended each time, for nobody else asks for one."""
     killed(one)
     return starter_of(one) not in {0, starter}
+
+
+def successor(one: Daemon, former: int) -> int:
+    """The pid of the ready worker, 0 while it is the former one."""
+    shown = one.instance("limited/0")
+    return shown["pid"] if shown["ready"] and shown["pid"] != former else 0
+
+
+def test_limits_that_can_be_lent_need_nobody(daemon: Make) -> None:
+    """A soft limit of descriptors is there from the start and after each restart, and no starter is."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    one = daemon({"pools": {"limited": pool(worker("obedient"), limits={"nofile": f"444:{hard}"})}})
+    one.wait_ready()
+    before = Path(f"/proc/{one.pid}/limits").read_text()
+    pid = 0
+    for _ in range(3):
+        pid = eventually(partial(successor, one, pid))
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert limits.partition("Max open files")[2].split()[:2] == ["444", str(hard)], limits
+        os.kill(pid, signal.SIGKILL)
+    assert starter_of(one) == 0
+    assert Path(f"/proc/{one.pid}/limits").read_text() == before

@@ -285,7 +285,7 @@ def test_the_quick_way_never_copies_the_daemon(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("supervisor.runtime.execution.os.posix_spawn", spy)
     monkeypatch.setattr(os, "fork", pytest.fail)
     monkeypatch.setattr(subprocess, "Popen", pytest.fail)
-    for fields in ({}, {"umask": 0o22}, {"oom_score_adjust": 1}, {"limits": {"CORE": (0, 0)}}):
+    for fields in ({}, {"umask": 0o22}, {"oom_score_adjust": 1}, {"limits": {"FSIZE": (9, 9)}}):
         run(launch_of("true", **fields))
     assert [os.path.basename(path) for path in seen[:2]] == ["true", "true"]
     assert seen[2:] == [sys.executable] * 2
