@@ -29,7 +29,7 @@ from supervisor.core.exits import SIGNAL_NUMBERS, ExitStatus
 from supervisor.core.launch import Launch
 from supervisor.runtime.become_worker import EXECUTING
 from supervisor.runtime.execution import execute, umasked
-from supervisor.runtime.lent_limits import LimitRefusedError, lent, may_lend
+from supervisor.runtime.lent_limits import lent, may_lend
 from supervisor.runtime.nofile import workers_limit, workers_limits
 from supervisor.runtime.spawn_errors import SpawnError, describe
 from supervisor.runtime.starter import Starter
@@ -119,8 +119,7 @@ def start_child(
         raise SpawnError("cannot run a command without words; name a program")
     try:
         if not sockets and not needs_helper(launch):
-            # Where the kernel refuses a limit the helper is refused it as well, and says so.
-            with suppress(LimitRefusedError), tagged(tag):
+            with tagged(tag):
                 return _start_directly(launch, argv, environment, output, new_session)
         plan = _plan(launch, argv, environment, sockets)
         recruit = None if starter is None else _recruited(starter, plan, output, tag, new_session)
@@ -191,8 +190,8 @@ def _start_directly(
     output: int | None,
     new_session: bool,
 ) -> Child:
-    limits = launch.limits
-    with umasked(launch.umask), lent(limits), workers_limit(output, limits.get("NOFILE")) as low:
+    own, _hard = launch.limits.get("NOFILE", (None, None))
+    with umasked(launch.umask), lent(launch.limits), workers_limit(output, own) as low:
         pid = execute(argv, low, launch.working_directory, environment, new_session=new_session)
     # Not in there: its descriptor would take a low number for good.
     return _hold(pid)

@@ -1,19 +1,16 @@
 """Give a worker limits of its own without a helper: the daemon takes them on for the instant of the spawn.
 
-Decides which limits the daemon may have for a fifth of a millisecond: of descriptors, for which `nofile`
-holds some in reserve, and of core files. Any other would hurt it, or its threads: memory, the size of files,
-processor time. A hard limit that was lowered comes back only to who may raise it, so that is tried before,
-with another one.
+Decides which limits the daemon may have for a fifth of a millisecond: a soft one of descriptors, for which
+`nofile` holds some in reserve, and one of core files. Any other would hurt it, or its threads: memory, the
+size of files, processor time. Hard limits stay as they are: not everybody gets back what was lowered. See
+docs/decisions/0029-lent-limits.md.
 """
 
 import resource
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 
-from supervisor.runtime.nofile import LimitRefusedError, may_take_on, take_on
-
-__all__ = ["LimitRefusedError", "lent", "may_lend"]
+from supervisor.runtime.nofile import may_take_on
 
 
 def may_lend(limits: Mapping[str, tuple[int, int]]) -> bool:
@@ -24,35 +21,18 @@ def may_lend(limits: Mapping[str, tuple[int, int]]) -> bool:
 def _may_lend(name: str, soft: int, hard: int) -> bool:
     if name not in {"CORE", "NOFILE"} or (name == "NOFILE" and not may_take_on(soft)):
         return False
-    return hard == resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1] or _may_raise()
-
-
-@cache
-def _may_raise() -> bool:
-    """Whether this process may raise a hard limit: CAP_SYS_RESOURCE, in the first user namespace."""
-    # Neither is looked at by anything in a daemon, and both have a number by default.
-    for number in (resource.RLIMIT_MSGQUEUE, resource.RLIMIT_SIGPENDING):
-        soft, hard = resource.getrlimit(number)
-        if hard == resource.RLIM_INFINITY:
-            continue
-        try:
-            resource.setrlimit(number, (soft, hard + 1))
-        except (OSError, ValueError):
-            return False
-        resource.setrlimit(number, (soft, hard))
-        return True
-    return False
+    allowed = hard in {soft, resource.RLIM_INFINITY} or resource.RLIM_INFINITY != soft <= hard
+    return allowed and hard == resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1]
 
 
 @contextmanager
 def lent(limits: Mapping[str, tuple[int, int]]) -> Iterator[None]:
-    """The body runs under the limit of core files among these, if there is one. Raises LimitRefusedError."""
-    wanted = limits.get("CORE")
-    if wanted is None:
+    """The body runs under the limit of core files among these, if there is one."""
+    if "CORE" not in limits:
         yield
         return
     former = resource.getrlimit(resource.RLIMIT_CORE)
-    take_on(resource.RLIMIT_CORE, wanted)
+    resource.setrlimit(resource.RLIMIT_CORE, limits["CORE"])
     try:
         yield
     finally:

@@ -32,18 +32,6 @@ FIXED = 64
 """What a daemon holds without any instance: its loop, journal, listeners, the reserve and a few clients."""
 
 
-class LimitRefusedError(Exception):
-    """The kernel does not allow this limit; the process has those it had."""
-
-
-def take_on(number: int, limit: tuple[int, int]) -> None:
-    """Set a limit of this process, soft and hard. Raises LimitRefusedError."""
-    try:
-        resource.setrlimit(number, limit)
-    except (OSError, ValueError) as error:
-        raise LimitRefusedError(str(error)) from error
-
-
 class _Limit:
     """The limit the daemon was started with, and the low descriptors held for spawning under it."""
 
@@ -108,24 +96,24 @@ def may_take_on(soft: int) -> bool:
 
 
 @contextmanager
-def workers_limit(descriptor: int | None, own: tuple[int, int] | None = None) -> Iterator[int | None]:
+def workers_limit(descriptor: int | None, own: int | None = None) -> Iterator[int | None]:
     """The body runs under the limit that the daemon was started with, with a few low descriptors free.
 
-    Or under `own`, soft and hard, where a worker has one, and one that `may_take_on`. Gives the descriptor,
-    or a copy of it that lies below that limit: posix_spawn(3) takes no other. Raises LimitRefusedError.
+    Or under `own`, where a worker has a soft limit of its own that `may_take_on`. Gives the descriptor, or a
+    copy of it that lies below that limit: posix_spawn(3) takes no other.
     """
     original, raised = _limit.original, _limit.raised
     if original is None or raised is None or (own is None and original == raised):
         yield descriptor
         return
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    soft_then, hard_then = (original, hard) if own is None else own
+    soft = original if own is None else own
     with _low:
         _limit.give_up_reserve()
         low = descriptor
         try:
-            take_on(resource.RLIMIT_NOFILE, (soft_then, hard_then))
-            if descriptor is not None and 0 <= soft_then <= descriptor:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            if descriptor is not None and 0 <= soft <= descriptor:
                 low = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 0)
             yield low
         finally:

@@ -160,6 +160,10 @@ def _drain(shape: Shape, places: Places) -> dict[str, Any]:
     return drain
 
 
+LIMITS_OF_A_RECRUIT = {"fsize": "1GiB"}
+"""The daemon does not take it on for a moment: such a worker comes from the starter."""
+
+
 def pool(shape: Shape, places: Places, seed: int) -> dict[str, Any]:
     """The entry of the manifest."""
     options = {
@@ -181,8 +185,7 @@ def pool(shape: Shape, places: Places, seed: int) -> dict[str, Any]:
             *(f"{name}={value}" for name, value in options.items()),
         ],
         "instances": shape.instances,
-        # One that the daemon does not take on for a moment: such a worker comes from the starter.
-        **({"limits": {"fsize": "1GiB"}} if shape.limited else {}),
+        **({"limits": LIMITS_OF_A_RECRUIT} if shape.limited else {}),
         "startup": {"timeout": "60s", "min_uptime": shape.boot_seconds},
         "stop": {
             "stages": [

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.runtime.lent_limits import _may_raise
-
 ROOT = Path(__file__).resolve().parents[2]
 
 COMMON = """
 import os, resource, select, sys
 from supervisor.core.launch import Launch, LogPolicy
-from supervisor.runtime import lent_limits
 from supervisor.runtime.children import needs_helper, reap, spawn_failure, start_child
 from supervisor.runtime.nofile import _limit, raise_nofile
 
@@ -65,23 +62,12 @@ held.append(os.open("/dev/null", os.O_RDONLY))
 print("good")
 """
 
-REFUSED = """
+HARD = """
 raise_nofile()
-helped, said, failure = told(*SAY, NOFILE=(400, 400))
-assert helped is not lent_limits._may_raise()
-assert (said[:2], failure) == (["400", "400"], None)
-lent_limits._may_raise = lambda: True
-_, said, failure = told(*SAY, NOFILE=(400, 1 << 40))
-assert not said
+assert told(*SAY, NOFILE=(400, 400))[:2] == (True, ["400", "400", *map(shown, limits()[1]), "4"])
+helped, said, failure = told(*SAY, NOFILE=(5000, hard))
+assert (helped, said) == (True, [])
 assert str(failure).startswith("cannot run sh: limit NOFILE: "), failure
-print("good")
-"""
-
-RAISED = """
-raise_nofile()
-assert told(*SAY, NOFILE=(400, 400), CORE=(0, 0)) == (False, ["400", "400", "0", "0", "4"], None)
-helped, said, failure = told(*SAY, NOFILE=(400, hard + 1))
-assert (helped, said[:2], failure) == (False, ["400", str(hard + 1)], None)
 print("good")
 """
 
@@ -106,11 +92,5 @@ def test_a_worker_has_limits_without_a_helper(soft: int) -> None:
 
 
 def test_what_would_not_come_back_is_left_to_a_helper() -> None:
-    """A hard limit is lowered only by who may raise it. What is refused, a helper is refused as well."""
-    _run(REFUSED)
-
-
-@pytest.mark.skipif(not _may_raise(), reason="needs CAP_SYS_RESOURCE")
-def test_whoever_may_raise_hard_limits_lends_them() -> None:
-    """They are lowered, or raised, and come back."""
-    _run(RAISED)
+    """A hard limit is lowered in the child. What the kernel refuses it refuses there, and that is told."""
+    _run(HARD)
