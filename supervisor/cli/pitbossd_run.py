@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -47,6 +48,7 @@ from supervisor.runtime.sockets import ListenSockets, SocketsError
 from supervisor.runtime.starter import Starter
 from supervisor.runtime.systemd import Systemd
 from supervisor.store.journal import Journal, JournalError
+from supervisor.telemetry import unraisable
 from supervisor.telemetry.logs import LogLines, configure
 from supervisor.telemetry.metrics import Metrics
 from supervisor.telemetry.move_log import MoveLog
@@ -73,6 +75,7 @@ def run_daemon(manifest: Manifest, log_format: str, log_level: str) -> int:
     lines = configure(level=log_level, form=log_format)
     # The watchdog of systemd ends a daemon that hangs with SIGABRT: where it hung goes to the log.
     faulthandler.enable()
+    sys.unraisablehook = unraisable.tell
     raise_nofile()
     sight.hold()
     _prepare_directories(manifest)
