@@ -53,8 +53,10 @@ for _ in range(20):
     assert told(*SAY, NOFILE=(500, hard)) == (False, ["500", shown(hard), own, shown(core), "4"], None)
     assert told(*SAY, NOFILE=(hard, hard))[:2] == (False, [shown(hard)] * 2 + [own, shown(core), "4"])
     assert max(_limit.reserve) < 100, _limit.reserve
-helped, said, failure = told(*SAY, NOFILE=(500, hard), CORE=(0, core))
-assert (helped, said[0], said[2:4], failure) == (False, "500", ["0", shown(core)], None)
+if core == -1:
+    helped, said, failure = told(*SAY, NOFILE=(500, hard), CORE=(1 << 20, core))
+    assert (helped, said[0], said[3], failure) == (False, "500", "unlimited", None)
+    assert said[2] in ("1024", "2048"), "in blocks, as the shell counts them"
 too_few, together = {"NOFILE": (100, hard)}, {"NOFILE": (500, hard), "AS": (1 << 30, -1)}
 for others in (too_few, together, {"FSIZE": (1 << 20, -1)}):
     assert told(*SAY, **others)[0], others
