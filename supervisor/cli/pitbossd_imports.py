@@ -15,8 +15,9 @@ from collections.abc import Mapping
 
 
 def _unwrapped(about: object) -> object:
-    while hasattr(about, "__wrapped__"):
-        about = about.__wrapped__
+    """What a decorator wrapped; not for ever, where something says that it wraps itself."""
+    for _ in range(100):
+        about = getattr(about, "__wrapped__", about)
     return about
 
 

@@ -8,10 +8,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.benchmarks import load
 from tests.benchmarks.draw import draw
 from tests.benchmarks.plots import WIDE, picture
 from tests.benchmarks.report import OtherRunError, Report
@@ -43,6 +45,17 @@ ASKING = {
 ROLL = {"roll", "roll, failed requests", "roll, p99 of answers", "roll, slowest answer"}
 OURS_ALONE = CAPTURE | FLOOD | ASKING | {"answers meanwhile"}
 RESTING = {"idle CPU", "idle wake-ups", "RSS", "PSS"}
+
+
+def test_the_p99_is_the_last_but_one_of_a_hundred(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By rank; of few it is the slowest."""
+    for count, p99 in ((100, 99.0), (10, 10.0)):
+        found = [float(number) for number in range(count, 0, -1)]
+        monkeypatch.setattr(load, "replacements", lambda *_one, _found=found, **_options: _found)
+        said = load.killed_under("x", Mock(), count)
+        assert said["kill to replacement, x, p99"] == p99
+        assert said["kill to replacement, x, slowest"] == count
+        assert said["kill to replacement, x"] == (count + 1) / 2
 
 
 def compared(path: Path, *options: str) -> dict[str, Any]:

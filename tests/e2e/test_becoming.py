@@ -70,6 +70,7 @@ import atexit, sys
 from supervisor.cli import pitbossd
 def show():
     print(*(name for name, one in sys.modules.items() if one and type(one).__name__ != "_Late"))
+    print(sys.unraisablehook.__module__)
 atexit.register(show)
 pitbossd.main(["run", sys.argv[1]])
 """
@@ -163,7 +164,9 @@ def test_a_daemon_imports_nothing_that_it_does_not_use(one: Daemon, python: Begi
     done.send_signal(signal.SIGTERM)
     shown, said = done.communicate(timeout=60)
     assert done.returncode == 0, said
-    modules = set(shown.split())
+    listed, hook = shown.splitlines()
+    modules = set(listed.split())
+    assert hook == "supervisor.telemetry.unraisable"
     assert "supervisor.manifest.loaded" in modules
     assert {module.partition(".")[0] for module in modules} & STRANGERS == set()
     assert {"supervisor.manifest.load", "supervisor.manifest.model"} & modules == set()

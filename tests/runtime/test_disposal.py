@@ -6,13 +6,17 @@ import fcntl
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from supervisor.core.identity import InstanceId
+from supervisor.core.launch import LogPolicy
 from supervisor.runtime import disposal as disposal_module
 from supervisor.runtime.disposal import Disposal
 from supervisor.runtime.log_files import CHECK_SECONDS, LogFile, OpenFiles
+from supervisor.runtime.output import Output
 from tests.waiting import async_eventually
 
 SLICE = 100
@@ -94,6 +98,28 @@ async def test_the_oldest_file_is_freed_bit_by_bit(
     assert open_for(path) == []
     kept = [directory / f"x.log.{number}" for number in range(1, keep + 1)]
     assert [one.read_bytes() for one in (path, *kept)] == [TEXT] * (keep + 1)
+
+
+def has_read(output: Output, count: int) -> bool:
+    """Whether so many bytes of the pool have come."""
+    return output.pool_counters()["a"][0] == count
+
+
+async def test_captured_output_is_disposed_of_so(directory: Path, cuts: list[int]) -> None:
+    """What a rotation of it deletes is freed bit by bit; what is not freed yet, when it closes."""
+    output, log = Output(), directory / "logs"
+    policy = LogPolicy(str(log), max_bytes=len(TEXT), keep=1)
+    writer = output.writer(InstanceId("a", 0), policy, 1)
+    for number in range(1, 4):
+        os.write(writer, TEXT)
+        await async_eventually(partial(has_read, output, number * len(TEXT)))
+    await async_eventually(lambda: cuts == SIZES)
+    os.write(writer, TEXT)
+    output.drain(InstanceId("a", 0))
+    assert len(open_for(log / "a-0.log.1")) == 1
+    output.close()
+    os.close(writer)
+    assert open_for(log) == []
 
 
 def read_by_another(path: Path) -> Callable[[], bytes]:

@@ -65,4 +65,5 @@ def _await_silence(options: Settings) -> None:
         while (left := until - time.monotonic()) > 0:
             answer = client.status(after=revision, wait_seconds=0 if revision is None else left)
             revision = answer.get("revision", 0)
+            # It answers at once while it still changes: not to be asked at full speed.
             time.sleep(PAUSE_SECONDS)
