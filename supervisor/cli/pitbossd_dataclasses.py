@@ -15,13 +15,14 @@ from typing import Any
 def share_methods() -> None:
     """Call it before the first dataclass is made; those that are there already keep what they have.
 
-    Where `dataclasses` works otherwise (from Python 3.13 on), nothing is changed.
+    From Python 3.13 on `dataclasses` works otherwise, and writes all methods of a class at once: they stay
+    its own. It is only kept from asking `inspect` there, which would have to come for that.
     """
     inside = vars(dataclasses)
+    inside["inspect"] = _Inspect()
     if "_repr_fn" in inside and "_frozen_get_del_attr" in inside:
         inside["_repr_fn"] = lambda *_about: _shown
         inside["_frozen_get_del_attr"] = lambda *_about: (_Frozen.__setattr__, _Frozen.__delattr__)
-        inside["inspect"] = _Inspect()
 
 
 @recursive_repr()
@@ -31,10 +32,14 @@ def _shown(value: Any) -> str:
 
 
 class _Inspect:
-    """For `dataclasses`, which write below a class without a word how it is called."""
+    """For `dataclasses`: they ask for the fields of a class, and write below one without a word its call."""
 
     @staticmethod
-    def signature(_of: object) -> str:
+    def get_annotations(of: type) -> dict[str, object]:
+        return dict(vars(of).get("__annotations__", ()))
+
+    @staticmethod
+    def signature(_of: object, **_options: object) -> str:
         return "()"
 
     def __getattr__(self, name: str) -> object:

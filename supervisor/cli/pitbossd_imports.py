@@ -11,7 +11,8 @@ import importlib.util
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.machinery import ModuleSpec
 
 
 def _unwrapped(about: object) -> object:
@@ -110,14 +111,40 @@ class _Late(types.ModuleType):
         return getattr(real, name)
 
 
+class _LateModules:
+    """Finds a stand-in, once, for whoever imports one of these; to its package it is a module like any other.
+
+    Below no class of `importlib.abc`: with that comes what reads resources.
+    """
+
+    def __init__(self, expected: Mapping[str, Mapping[str, object]]) -> None:
+        self._expected = dict(expected)
+
+    def find_spec(
+        self, name: str, _path: Sequence[str] | None, _target: types.ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Nothing for those that are not expected, or have had theirs: the real one is wanted now."""
+        if name not in self._expected:
+            return None
+        return ModuleSpec(name, self)  # type: ignore[arg-type]  # it has what is asked of a loader
+
+    def create_module(self, spec: ModuleSpec) -> types.ModuleType:
+        """What stands in."""
+        return _Late(spec.name)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Let be seen of it what may be seen before it is there."""
+        vars(module).update(self._expected.pop(module.__name__))
+
+
 def ask_for_no_plugins() -> None:
     """Call it before pydantic is imported: a tenth of reading a manifest was to find none."""
-    _come_late(NO_PLUGINS)
+    sys.meta_path.insert(0, _LateModules(NO_PLUGINS))
 
 
 def keep_small() -> None:
     """Call it before asyncio or the HTTP stack is imported. What is imported already stays as it is."""
-    _come_late(LATE)
+    sys.meta_path.insert(0, _LateModules(LATE))
     for name in NEVER:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # the import system documents it
     # Now that `inspect` comes late, which dataclasses import.
@@ -129,13 +156,6 @@ def keep_small() -> None:
         _enter_uvicorn_by_the_side()
     if "starlette" not in sys.modules:
         _import_what_starlette_serves_with()
-
-
-def _come_late(modules: Mapping[str, Mapping[str, object]]) -> None:
-    for name, seen in modules.items():
-        if name not in sys.modules:
-            sys.modules[name] = _Late(name)
-            vars(sys.modules[name]).update(seen)
 
 
 def _leave_types_as_text() -> None:

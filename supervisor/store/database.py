@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote_from_bytes
 
 from supervisor.core.events import Scope
 from supervisor.core.phases import Goal
@@ -121,7 +122,7 @@ class Database:
             os.fchmod(descriptor, 0o600)
         finally:
             os.close(descriptor)
-        connection = _connect(path.absolute().as_uri())
+        connection = _connect(path)
         try:
             _prepare(connection, path)
         except BaseException:
@@ -174,7 +175,7 @@ class Database:
     def _opened(self) -> sqlite3.Connection:
         """The connection, made anew after a failure; never a new file, the mount below it may be missing."""
         if self._connection is None:
-            connection = _connect(f"{self._path.absolute().as_uri()}?mode=rw")
+            connection = _connect(self._path, "?mode=rw")
             try:
                 connection.execute("PRAGMA synchronous = FULL")
             except BaseException:
@@ -184,7 +185,9 @@ class Database:
         return self._connection
 
 
-def _connect(uri: str) -> sqlite3.Connection:
+def _connect(path: Path, query: str = "") -> sqlite3.Connection:
+    # Not Path.as_uri(): from Python 3.14 on it brings an HTTP client, with TLS and a reader of mail.
+    uri = f"file://{quote_from_bytes(os.fsencode(path.absolute()))}{query}"
     return sqlite3.connect(uri, timeout=1.0, isolation_level=None, check_same_thread=False, uri=True)
 
 
