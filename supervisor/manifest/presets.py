@@ -60,8 +60,9 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "uvicorn": Preset(
         (_main("SIGTERM", 30.0), _main("SIGINT", 5.0), _REST),
-        "SIGTERM waits for connections without a limit, which a keep-alive client holds open; only a SIGINT "
-        "after it forces the exit, a second SIGTERM does not.",
+        "SIGTERM waits for open requests without a limit, and a second one changes nothing. SIGINT after it "
+        "forces the exit, from Python 3.12 on only when no connection is open: give it "
+        "--timeout-graceful-shutdown=25.",
     ),
     "nginx": Preset(
         (_main("SIGQUIT", 60.0), _main("SIGTERM", 5.0), _REST),

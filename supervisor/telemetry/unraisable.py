@@ -19,7 +19,11 @@ def tell(about: "sys.UnraisableHookArgs") -> None:
     """Log it; for `sys.unraisablehook`."""
     if str(about.exc_value) == OVERTAKEN:
         return
-    # Not the object itself: it may be half gone, or come back to life.
-    where = getattr(about.object, "__qualname__", type(about.object).__name__)
+    if about.object is None and about.err_msg:
+        # As Python 3.14 says it: "Exception ignored while calling deallocator <function ...>".
+        where = about.err_msg.removeprefix("Exception ignored ")
+    else:
+        # Not the object itself: it may be half gone, or come back to life.
+        where = f"in {getattr(about.object, '__qualname__', type(about.object).__name__)}"
     error = about.exc_type(about.err_msg) if about.exc_value is None else about.exc_value
-    log.error("an error in %s could not be raised: it goes on without", where, exc_info=error)
+    log.error("an error %s could not be raised: it goes on without", where, exc_info=error)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from typing import Any
 
 import pytest
@@ -130,7 +131,11 @@ BAD_BODIES: list[tuple[bytes, str]] = [
     (b"\xff\xfe", "bad-request"),
     (b'{"urgency": NaN}', "bad-request"),
     (b"[" * 60_000, "bad-request"),
-    (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "bad-request"),
+    # Python 3.14 reads this much, which is then a field that we do not know.
+    (
+        b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
+        "invalid-body" if sys.version_info >= (3, 14) else "bad-request",
+    ),
     (b"9" * 60_000, "bad-request"),
 ]
 

@@ -164,7 +164,9 @@ def test_an_impossible_path(tmp_path: Path) -> None:
     """Not even a path with a NUL is a traceback."""
     with pytest.raises(ManifestError) as caught:
         load(f"{tmp_path}/a\0b.yaml")
-    assert caught.value.problems[0].message == "cannot read the manifest: embedded null byte"
+    message = caught.value.problems[0].message
+    assert message.startswith("cannot read the manifest: ")
+    assert "embedded null " in message
 
 
 @pytest.mark.parametrize("levels", [8, 20, 200])

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -14,11 +15,24 @@ import pytest
 from supervisor.runtime.cgroups import Cgroups, find_cgroups
 from supervisor.runtime.children import start_child
 from supervisor.runtime.starter import Starter
+from supervisor.telemetry.unraisable import OVERTAKEN
 from tests.proc import open_descriptors
 from tests.runtime.ears import Ear, Sender
 from tests.runtime.listeners import Listen, Listener, Prober, Story
 from tests.runtime.process_harness import Stand, containment_of
 from tests.waiting import async_eventually
+
+
+@pytest.fixture(autouse=True)
+def _overtaken_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a daemon, a SIGCHLD that was overtaken is no error; what else cannot be raised is one."""
+    fails = sys.unraisablehook
+
+    def hook(about: "sys.UnraisableHookArgs") -> None:
+        if str(about.exc_value) != OVERTAKEN:
+            fails(about)
+
+    monkeypatch.setattr(sys, "unraisablehook", hook)
 
 
 @pytest.fixture

@@ -58,5 +58,7 @@ def test_what_cannot_be_raised_is_a_line() -> None:
     (line,) = said("told").splitlines()
     shown = json.loads(line)
     assert (shown["level"], shown["logger"]) == ("error", "supervisor.telemetry.unraisable")
-    assert shown["message"] == "an error in Leaves.__del__ could not be raised: it goes on without"
+    assert shown["message"].startswith("an error ")
+    assert shown["message"].endswith(" could not be raised: it goes on without")
+    assert "Leaves.__del__" in shown["message"]
     assert "ValueError: too late" in line
