@@ -11,7 +11,7 @@ UNITS := /usr/local/lib
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types fmt arch core sim soak chaos fuzz cov bench docs dist systemd install uninstall clean
+.PHONY: help setup run test lint types fmt arch core sim soak chaos fuzz cov bench docs dist systemd releases install uninstall clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,8 +85,11 @@ dist: setup ## Build the wheel, install it elsewhere, see that both commands ans
 	build/venv/bin/pitbossd --version
 	build/venv/bin/pitbossctl --version
 
-systemd: setup ## Under real systemds, of two releases and in a virtual machine; as root, downloads them once
-	PITBOSS_GUESTS=bookworm,trixie,machine $(BIN)/python -m pytest -v tests/systemd
+systemd: setup ## Under real systemds, of three releases and in a virtual machine; as root, downloads them once
+	PITBOSS_GUESTS=bookworm,trixie,testing,machine $(BIN)/python -m pytest -v tests/systemd
+
+releases: setup ## As root: all that CI runs, with the Pythons of later releases of Debian; ten minutes each
+	$(BIN)/python -m tests.releases trixie testing
 
 install: ## As root: into /opt/pitboss, with its systemd unit; enables and starts nothing
 	rm -rf build/wheel

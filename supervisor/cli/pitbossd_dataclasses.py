@@ -13,14 +13,13 @@ from typing import Any
 
 
 def share_methods() -> None:
-    """Call it before the first dataclass is made; those that are there already keep what they have.
-
-    From Python 3.13 on `dataclasses` works otherwise, and writes all methods of a class at once: they stay
-    its own. It is only kept from asking `inspect` there, which would have to come for that.
-    """
+    """Call it before the first dataclass is made; those that are there already keep what they have."""
     inside = vars(dataclasses)
     inside["inspect"] = _Inspect()
-    if "_repr_fn" in inside and "_frozen_get_del_attr" in inside:
+    if "_FuncBuilder" in inside:
+        # From Python 3.13 on, all methods of a class are written at once.
+        inside["_FuncBuilder"] = _sharing(inside["_FuncBuilder"])
+    elif "_repr_fn" in inside and "_frozen_get_del_attr" in inside:
         inside["_repr_fn"] = lambda *_about: _shown
         inside["_frozen_get_del_attr"] = lambda *_about: (_Frozen.__setattr__, _Frozen.__delattr__)
 
@@ -61,3 +60,29 @@ class _Frozen:
 def _refuse(value: Any, name: str, what: str) -> None:
     if "__dataclass_fields__" in vars(type(value)) or name in value.__dataclass_fields__:
         raise dataclasses.FrozenInstanceError(f"cannot {what} field {name!r}")
+
+
+def _sharing(builder: Any) -> Any:
+    """Something that writes the methods of a class, but not those that all share."""
+    shared = {"__repr__": _shown, "__setattr__": _Frozen.__setattr__, "__delattr__": _Frozen.__delattr__}
+
+    class Sharing(builder):  # type: ignore[misc]  # of which base is known when it is called
+        def __init__(self, seen: dict[str, Any]) -> None:
+            super().__init__(seen)
+            self.taken: dict[str, bool] = {}
+
+        def add_fn(self, name: str, *about: Any, overwrite_error: bool = False, **more: Any) -> None:
+            if name not in shared:
+                super().add_fn(name, *about, overwrite_error=overwrite_error, **more)
+            else:
+                self.taken[name] = overwrite_error
+
+        def add_fns_to_class(self, of: type) -> None:
+            super().add_fns_to_class(of)
+            for name, must_be_new in self.taken.items():
+                if name not in vars(of):
+                    setattr(of, name, shared[name])
+                elif must_be_new:
+                    raise TypeError(f"Cannot overwrite attribute {name} in class {of.__name__}")
+
+    return Sharing

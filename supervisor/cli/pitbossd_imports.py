@@ -66,6 +66,10 @@ NEVER = ("_hashlib",)
 Python that was built without OpenSSL; what is hashed here are names of sockets."""
 
 
+UNTRIED = (3, 15)
+"""From this Python on nothing comes late and nothing is left out: its modules may ask other things of each
+other, and a daemon that is larger is better than none."""
+
 NO_PLUGINS = {"importlib.metadata": {"entry_points": lambda **_options: ()}}
 """pydantic looks for plugins in all that is installed; what it does that with brings a reader of mail."""
 
@@ -139,11 +143,14 @@ class _LateModules:
 
 def ask_for_no_plugins() -> None:
     """Call it before pydantic is imported: a tenth of reading a manifest was to find none."""
-    sys.meta_path.insert(0, _LateModules(NO_PLUGINS))
+    if sys.version_info < UNTRIED:
+        sys.meta_path.insert(0, _LateModules(NO_PLUGINS))
 
 
 def keep_small() -> None:
     """Call it before asyncio or the HTTP stack is imported. What is imported already stays as it is."""
+    if sys.version_info >= UNTRIED:
+        return
     sys.meta_path.insert(0, _LateModules(LATE))
     for name in NEVER:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # the import system documents it

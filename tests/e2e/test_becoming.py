@@ -80,6 +80,12 @@ atexit.register(show)
 pitbossd.main(["run", sys.argv[1]])
 """
 
+# As if this Python were later than any that was tried.
+LATER = """
+from supervisor.cli import pitbossd_imports
+pitbossd_imports.UNTRIED = (3, 0)
+"""
+
 # Reads its manifest for ever: a loader that waits stands in for a large file on a dead disk.
 READS = """
 import signal, sys
@@ -177,6 +183,18 @@ def test_a_daemon_imports_nothing_that_it_does_not_use(one: Daemon, python: Begi
     assert {"supervisor.manifest.load", "supervisor.manifest.model"} & modules == set()
     assert UNUSED & modules == set()
     assert len(modules) <= MOST_MODULES, f"{len(modules)} modules"
+
+
+def test_with_a_python_that_was_not_tried_nothing_is_left_out(one: Daemon, python: Begin) -> None:
+    """It serves as well, and is larger."""
+    done = python(LATER + MODULES)
+    eventually(lambda: answers(one), 60, "the daemon listens")
+    one.wait_ready()
+    assert one.get("/metrics").status_code == one.get("/health").status_code == 200
+    done.send_signal(signal.SIGTERM)
+    shown, said = done.communicate(timeout=60)
+    assert done.returncode == 0, said
+    assert set(shown.split()) >= {"_ssl", "inspect", "uvicorn.main", "starlette.formparsers"}
 
 
 def test_a_running_daemon_carries_no_model(daemon: Make) -> None:

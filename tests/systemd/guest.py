@@ -13,7 +13,7 @@ import yaml
 
 from tests.waiting import eventually
 
-KINDS = tuple(os.environ.get("PITBOSS_GUESTS", "bookworm").split(","))
+KINDS = tuple(os.environ.get("PITBOSS_GUESTS", "bookworm,testing").split(","))
 """Which guests are booted: releases of Debian, in containers, and `machine` for the emulated ones."""
 
 IN_FULL = "machine" in KINDS

@@ -18,7 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("PITBOSS_TEST_CACHE", "/var/cache/pitboss-tests"))
-PYTHON_OF = {"bookworm": "3.11", "trixie": "3.13"}
+SUITES = ("bookworm", "trixie", "testing")
+"""Releases of Debian, with Python 3.11, 3.13, and the newest that Debian has."""
 
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "kmod", "procps", "make", "python3", "python3-venv")
 """What the how-to page asks for, and what makes a tree boot; procps and kmod serve the tests."""
@@ -71,7 +72,8 @@ def wheels(suite: str) -> Path:
     needed = [*project["project"]["dependencies"], *project["build-system"]["requires"], "wheel"]
 
     def download(place: Path) -> None:
-        python = ["--python-version", PYTHON_OF[suite], "--only-binary", ":all:"]
+        version = (tree(suite) / "usr/bin/python3").readlink().name.removeprefix("python")
+        python = ["--python-version", version, "--only-binary", ":all:"]
         run([sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(place), *python, *needed])
 
     return _kept(f"wheels-{suite}", needed, download)
@@ -110,11 +112,11 @@ def copy_source(place: Path) -> None:
 
 
 @contextlib.contextmanager
-def overlay(lower: Path) -> Iterator[Path]:
-    """A writable view of a tree; what is written lives in memory, and is gone afterwards."""
+def overlay(lower: Path, size: str = "3g") -> Iterator[Path]:
+    """A writable view of a tree; what is written lives in memory, `size` of it, and is gone afterwards."""
     base = Path(tempfile.mkdtemp(prefix="pb-guest-", dir="/tmp"))
     try:
-        run(["mount", "-t", "tmpfs", "-o", "size=3g,mode=755", "tmpfs", str(base)])
+        run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", str(base)])
         try:
             for name in ("upper", "work", "root"):
                 (base / name).mkdir()
