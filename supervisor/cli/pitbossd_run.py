@@ -192,7 +192,7 @@ class Daemon:
             raise CannotStartError(str(error)) from error
         for number in URGENCIES:
             self._loop.add_signal_handler(number, self._asked_to_end, number)
-        self._loop.add_signal_handler(signal.SIGUSR1, self._output.reopen)
+        self._loop.add_signal_handler(signal.SIGUSR1, self._asked_to_open_again)
         self._loop.add_signal_handler(signal.SIGHUP, self._asked_to_reload)
         for warning in self._manifest.warnings:
             log.warning("%s", warning)
@@ -351,6 +351,10 @@ class Daemon:
         log.info("%s: the host is shutting down (%s)", number.name, urgency)
         wish = Wish(Scope(), new_operation_id(), new_request_id(), f"signal {number.name}")
         self.engine.post(ShutdownRequested(wish, urgency))
+
+    def _asked_to_open_again(self) -> None:
+        self._output.reopen()
+        self._control.open_again()
 
     def _asked_to_reload(self) -> None:
         log.warning(

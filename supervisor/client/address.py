@@ -18,7 +18,10 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 """How long a daemon may take to accept a connection; it accepts within milliseconds unless it hangs."""
 
 _MISSING = "there is no such socket"
-_START_HINT = "Is pitbossd running? Another place is named with --socket PATH or --url URL."
+_START_HINT = (
+    "Is pitbossd running? If it is, SIGUSR1 makes it put back a socket that was removed. Another place is "
+    "named with --socket PATH or --url URL."
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ class _Listener:
 
     acceptor: Acceptor
     state: Serving
+    local: bool
 
 
 class ControlServer:
@@ -90,19 +91,32 @@ class ControlServer:
     async def start(self) -> None:
         """Listen; raises `ControlError` and leaves nothing behind if that cannot be."""
         try:
-            # An operator on this machine can look why, even when descriptors have run out.
-            self._serve(bind_unix(self._unix, self._unix_mode), str(self._unix), reserve=True)
-            found = os.stat(self._unix)
-            self._placed = (found.st_dev, found.st_ino)
+            self._listen_locally()
             if self._http is not None:
                 listener = bind_tcp(*self._http)
                 host, port = listener.getsockname()[:2]
                 self.http_address = (host, port)
-                self._serve(listener, f"{host}:{port}")
+                self._serve(listener, f"{host}:{port}", local=False)
         except BaseException:
             await self.stop()
             raise
         log.info("control plane listens on %s%s", self._unix, self._also())
+
+    def open_again(self) -> None:
+        """Make the unix socket anew if somebody has removed it; whoever is connected stays so."""
+        former = [one for one in self._listeners if one.local]
+        try:
+            if self._placed is None or self._is_in_place():
+                return
+            self._listen_locally()
+        except (ControlError, OSError) as error:
+            log.warning("the control socket is gone, and cannot be made again: %s", error)
+            return
+        for one in former:
+            one.acceptor.close()
+            if not one.state.connections:
+                self._listeners.remove(one)
+        log.warning("the control socket %s was gone, and is there again", self._unix)
 
     async def stop(self) -> None:
         """Take no more connections, answer what was asked, close; remove the socket if it is still ours."""
@@ -127,20 +141,39 @@ class ControlServer:
             await asyncio.wait(tasks)
         self._listeners.clear()
 
-    def _serve(self, listener: socket.socket, name: str, *, reserve: bool = False) -> None:
+    def _listen_locally(self) -> None:
+        listener = bind_unix(self._unix, self._unix_mode)
+        try:
+            found = os.stat(self._unix)
+        except OSError:
+            listener.close()
+            raise
+        self._placed = (found.st_dev, found.st_ino)
+        self._serve(listener, str(self._unix), local=True)
+
+    def _serve(self, listener: socket.socket, name: str, *, local: bool) -> None:
         state, places = Serving(), Places(name, self._limits.connections)
 
         def protocol() -> BoundedProtocol:
             return BoundedProtocol(self._app, state, self._limits, places)
 
-        self._listeners.append(_Listener(Acceptor(listener, protocol, name, reserve=reserve), state))
+        # An operator on this machine can look why, even when descriptors have run out.
+        acceptor = Acceptor(listener, protocol, name, reserve=local)
+        self._listeners.append(_Listener(acceptor, state, local))
+
+    def _is_in_place(self) -> bool:
+        """Whether the file at the path is the socket that we made. Raises OSError if it cannot be told."""
+        try:
+            found = os.lstat(self._unix)
+        except FileNotFoundError:
+            return False
+        return (found.st_dev, found.st_ino) == self._placed
 
     def _remove_socket(self) -> None:
         if self._placed is None:
             return
         try:
-            found = os.lstat(self._unix)
-            if (found.st_dev, found.st_ino) == self._placed:
+            if self._is_in_place():
                 os.unlink(self._unix)
         except FileNotFoundError:
             pass

@@ -181,6 +181,47 @@ async def test_stop_removes_only_its_own_socket(directory: Path) -> None:
         assert path.is_socket()
 
 
+async def test_a_socket_that_was_removed_is_made_again(caplog: pytest.LogCaptureFixture) -> None:
+    """With its mode, by one listener; where nothing was removed, nothing is done; at a stop it is gone."""
+    before = set(os.listdir("/proc/self/fd"))
+    async with plant() as one:
+        made = one.path.stat().st_ino
+        one.server.open_again()
+        assert one.path.stat().st_ino == made
+        waiter, writer = await one.connect()
+        for _ in range(3):
+            one.path.unlink()
+            one.server.open_again()
+            assert mode(one.path) == 0o660
+            async with httpx.AsyncClient(
+                transport=httpx.AsyncHTTPTransport(uds=str(one.path)), base_url="http://pitboss"
+            ) as client:
+                assert (await client.get("/livez")).status_code == 200
+        # Of the listeners before, one has a connection, and the others are gone.
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        await waiter.readuntil(b'{"status": "ok"}')
+        assert len(set(os.listdir("/proc/self/fd")) - before) <= 8
+        await one.server.stop()
+        assert not one.path.exists()
+        writer.close()
+        one.server.open_again()
+        assert not one.path.exists()
+    assert len([record for record in caplog.records if "is there again" in record.message]) == 3
+
+
+async def test_a_socket_is_not_made_where_somebody_else_is(caplog: pytest.LogCaptureFixture) -> None:
+    """The other's stays, and the log says why."""
+    async with plant() as one:
+        one.path.unlink()
+        one.path.write_text("mine")
+        one.server.open_again()
+        assert one.path.read_text() == "mine"
+        assert "cannot be made again: cannot listen on" in caplog.text
+        one.path.unlink()
+        one.server.open_again()
+        assert (await one.client.get("/livez")).status_code == 200
+
+
 async def test_stop_closes_everything() -> None:
     """Idle connections, listeners and descriptors: nothing is left."""
     before = set(os.listdir("/proc/self/fd"))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 from collections.abc import Callable
@@ -171,6 +172,25 @@ def test_a_stale_control_socket_is_replaced(daemon: Make) -> None:
         stale.bind(str(one.socket))
     one.start()
     one.wait_ready()
+
+
+def test_a_control_socket_that_was_removed_comes_back(daemon: Make) -> None:
+    """At SIGUSR1, which the ctl names; no worker notices, and who was connected is served as before."""
+    one = daemon({"pools": {"web": pool(worker("obedient"))}})
+    one.wait_ready()
+    before = one.instance("web/0")["pid"]
+    with one.client() as connected:
+        assert connected.get("/livez").status_code == 200
+        one.socket.unlink()
+        lost = one.ctl("status")
+        assert (lost.returncode, "SIGUSR1" in lost.stderr) == (69, True)
+        assert one.process is not None
+        one.process.send_signal(signal.SIGUSR1)
+        eventually(one.socket.exists, 60, "the socket is there again")
+        assert connected.get("/livez").status_code == 200
+        assert one.ctl("status").returncode == 0
+    assert one.instance("web/0")["pid"] == before
+    assert "was gone, and is there again" in one.log()
 
 
 def test_a_taken_port_starts_nothing(daemon: Make) -> None:
