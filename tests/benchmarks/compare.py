@@ -25,7 +25,7 @@ from tests.benchmarks.life import (
 )
 from tests.benchmarks.load import be_asked
 from tests.benchmarks.measures import Part, parts
-from tests.benchmarks.ours import Bound, Pitboss, built
+from tests.benchmarks.ours import Bare, Bound, Pitboss, built
 from tests.benchmarks.peers import PEERS
 from tests.benchmarks.report import OtherRunError, Report
 from tests.benchmarks.subject import Subject
@@ -126,7 +126,7 @@ def choose(names: list[str], pitboss: Pitboss) -> tuple[list[Subject], dict[str,
     """The subjects that can be measured here, the bound first; why the others cannot."""
     found: list[Subject] = []
     missing = {}
-    for subject in (Bound(), pitboss, *(kind() for kind in PEERS)):
+    for subject in (Bound(), Bare(), pitboss, *(kind() for kind in PEERS)):
         if names and subject.name not in names:
             continue
         reason = subject.missing()

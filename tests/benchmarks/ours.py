@@ -1,5 +1,6 @@
-"""Pitboss and the lower bound as subjects of a comparison."""
+"""Pitboss, the lower bound, and what Python makes of that bound, as subjects of a comparison."""
 
+import platform
 import pwd
 import resource
 import shutil
@@ -46,10 +47,31 @@ class Bound(Subject):
         if job.listens:
             paths = (str(job.listens), str(job.directory / "notify"))
             return [str(built("roll")), str(job.instances), *paths, *job.command]
-        entry = pwd.getpwnam(job.user) if job.user else None
-        identity = f"{entry.pw_uid}:{entry.pw_gid}" if entry else "0:0"
-        numbers = (str(job.instances), str(job.grace_seconds * 1000), str(job.nofile), identity)
-        return [str(built("bound")), *numbers, *job.command]
+        return [str(built("bound")), *_numbers(job), *job.command]
+
+
+class Bare(Subject):
+    """The same in Python; see bare.py."""
+
+    name = "bare"
+    rotates = False
+    remark = "what the bound does, in Python without asyncio: the interpreter's share of what pitboss takes"
+
+    def missing(self) -> str | None:
+        return None
+
+    def version(self) -> str:
+        return platform.python_version()
+
+    def configure(self, job: Job) -> list[str]:
+        # Without the environment of the tests: as little is imported as can be.
+        return [sys.executable, "-I", "-S", str(HERE / "bare.py"), *_numbers(job), *job.command]
+
+
+def _numbers(job: Job) -> tuple[str, ...]:
+    entry = pwd.getpwnam(job.user) if job.user else None
+    identity = f"{entry.pw_uid}:{entry.pw_gid}" if entry else "0:0"
+    return str(job.instances), str(job.grace_seconds * 1000), str(job.nofile), identity
 
 
 class Pitboss(Subject):

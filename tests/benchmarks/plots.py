@@ -7,7 +7,7 @@ from html import escape
 from math import ceil, floor, log10
 from statistics import median
 
-COLOURS = {"bound": "#999999", "pitboss": "#1a7f37"}
+COLOURS = {"bound": "#999999", "bare": "#c4a24a", "pitboss": "#1a7f37"}
 OTHER = "#6e8fb5"
 LEFT, WIDE, BAR, GAP, TOP = 150, 470, 14, 12, 44
 
