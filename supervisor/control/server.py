@@ -104,7 +104,7 @@ class ControlServer:
 
     def open_again(self) -> None:
         """Make the unix socket anew if somebody has removed it; whoever is connected stays so."""
-        former = [one for one in self._listeners if one.local]
+        former = [one.acceptor for one in self._listeners if one.local]
         try:
             if self._placed is None or self._is_in_place():
                 return
@@ -112,10 +112,8 @@ class ControlServer:
         except (ControlError, OSError) as error:
             log.warning("the control socket is gone, and cannot be made again: %s", error)
             return
-        for one in former:
-            one.acceptor.close()
-            if not one.state.connections:
-                self._listeners.remove(one)
+        for acceptor in former:
+            acceptor.close()
         log.warning("the control socket %s was gone, and is there again", self._unix)
 
     async def stop(self) -> None:
