@@ -209,6 +209,9 @@ async def _open(
         except (OSError, ValueError, OverflowError) as error:
             failure = failure or error
             continue
+        except RuntimeError as error:
+            # Names are looked up in a thread, which could not be started.
+            raise CannotAskError(f"cannot look up {host}: {error}") from error
         # A connection to a free port of the ephemeral range can be its own peer (RFC 9293, section 3.5).
         if writer.get_extra_info("sockname") != writer.get_extra_info("peername"):
             return reader, writer
@@ -238,8 +241,12 @@ async def _tls_context() -> "ssl.SSLContext":
     thread in which asyncio resolves names does it, and is not needed for it again.
     """
     if not _trusted:
-        # In the thread too: a running daemon loads `ssl` at the first look into it, which takes as long.
-        _trusted.append(await asyncio.to_thread(lambda: ssl.create_default_context()))  # noqa: PLW0108
+        try:
+            # In the thread too: a running daemon loads `ssl` at the first look into it, which takes as long.
+            context = await asyncio.to_thread(lambda: ssl.create_default_context())  # noqa: PLW0108
+        except RuntimeError as error:
+            raise CannotAskError(f"cannot load what is trusted: {error}") from error
+        _trusted.append(context)
     return _trusted[0]
 
 

@@ -37,6 +37,11 @@ RETRY_SECONDS = 5.0
 KEPT_STEPS = 50
 """Steps of an operation that are worth a place in the history: those that did not simply succeed."""
 
+
+class _NoThreadError(Exception):
+    """The thread that writes and reads cannot be started now."""
+
+
 Key = Scope | str
 """What an entry is about: a scope's goal, or an operation by its id."""
 
@@ -47,7 +52,7 @@ class Journal:
     def __init__(self, database: Database, intents: dict[Scope, Goal]) -> None:
         self._database = database
         self._intents = intents
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._writer = _thread()
         self._queue: dict[Key, Entry] = {}
         self._queued = 0
         self._written = 0
@@ -102,7 +107,7 @@ class Journal:
         """The latest operations, newest first, in the shape of the API; nothing if the disk fails."""
         try:
             rows = await self._run(self._database.operations, limit)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, _NoThreadError) as error:
             log.warning("cannot read operations from the journal: %s; none is shown", reason(error))
             return []
         return [_shape(row) for row in rows]
@@ -111,7 +116,7 @@ class Journal:
         """One operation in the shape of the API, if it is in the journal."""
         try:
             row = await self._run(self._database.operation, operation)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, _NoThreadError) as error:
             log.warning("cannot read operation %s from the journal: %s", operation, reason(error))
             return None
         return None if row is None else _shape(row)
@@ -122,7 +127,11 @@ class Journal:
         self._rest()
         if failure is not None:
             log.error("cannot write %d entries of the journal: %s; they are lost", len(self._queue), failure)
-        await self._run(self._database.close)
+        try:
+            await self._run(self._database.close)
+        except _NoThreadError:
+            # It never wrote anything: to close it takes no time.
+            self._database.close()
         self._writer.shutdown(wait=False)
 
     def _take_goal(self, report: GoalChanged, host: Host) -> None:
@@ -172,10 +181,14 @@ class Journal:
             self._attempt_through = through = self._queued
             try:
                 await self._run(self._database.write, list(batch.values()))
-            except sqlite3.Error as error:
+            except (sqlite3.Error, _NoThreadError) as error:
                 self._put_back(batch)
                 self._fail(reason(error))
                 return reason(error)
+            except BaseException:
+                # Nobody expects it; what was to be written is still not lost.
+                self._put_back(batch)
+                raise
             self._written = through
         self._recover()
         return None
@@ -208,7 +221,18 @@ class Journal:
             log.info("the journal is written again")
 
     async def _run(self, call: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._writer, call, *arguments)
+        try:
+            running = asyncio.get_running_loop().run_in_executor(self._writer, call, *arguments)
+        except RuntimeError as error:
+            # The executor would keep the call for a thread that comes later, and so would each attempt.
+            self._writer = _thread()
+            raise _NoThreadError(f"no thread can be started for it: {error}") from error
+        return await running
+
+
+def _thread() -> ThreadPoolExecutor:
+    """One thread, which is started by the first call."""
+    return ThreadPoolExecutor(1, thread_name_prefix="journal")
 
 
 def _row(operation: Operation, host: Host, now: float) -> OperationRow:

@@ -6,6 +6,7 @@ import shutil
 import ssl
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -209,3 +210,20 @@ def test_a_url_is_shown_without_secrets() -> None:
     """User, password and query stay out of logs."""
     assert shown_url("http://u:p@[::1]:8/a?token=x#y") == "http://[::1]:8/a"
     assert shown_url("http://[") == "the URL"
+
+
+@pytest.mark.parametrize("url", ["http://no-such-host.invalid:1/", "https://127.0.0.1:1/"])
+async def test_a_daemon_without_a_thread_fails_nobody(
+    prober: Prober, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Names are looked up, and certificates read, in a thread: where there is none, nobody was asked."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(http_check, "_trusted", [])
+        patch.setattr(threading.Thread, "start", start)
+        assert await prober.ask(HttpCheck(url), kind=CheckKind.LIVENESS) is None
+    assert prober.checks.unasked == 1
+    assert "can't start new thread; what was known of it holds" in caplog.text

@@ -10,6 +10,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -194,3 +195,60 @@ async def test_closing_with_a_disk_that_fails_says_what_is_lost(
         journal.observe([wished(EMAILS, Goal.DOWN)], create(HostPlan("empty", {})), 0.0)
         await asyncio.wait_for(journal.close(), 60)
     assert "cannot write 1 entries of the journal" in caplog.text
+
+
+def no_thread(patch: pytest.MonkeyPatch) -> None:
+    """As where the kernel lets this process have no further one (EAGAIN of clone(2))."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    patch.setattr(threading.Thread, "start", start)
+
+
+async def test_without_a_thread_nothing_is_lost(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The thread that writes begins with the first write: where it cannot, that is said, and tried again."""
+    journal, host = Journal.open(path), a_host()
+    with pytest.MonkeyPatch.context() as patch:
+        no_thread(patch)
+        for goal_wished in (Goal.DOWN, Goal.DRAINED):
+            journal.observe([wished(EMAILS, goal_wished)], host, 0.0)
+            assert "can't start new thread" in str(await asyncio.wait_for(journal.durable(), 60))
+        assert await journal.recent_operations(10) == []
+        assert await journal.past_operation("op") is None
+    assert journal.failures >= 2
+    assert caplog.text.count("cannot write the journal: no thread can be started for it") == 1
+    assert await asyncio.wait_for(journal.durable(), 60) is None
+    await journal.close()
+    assert (await reread(path))[EMAILS] is Goal.DRAINED
+
+
+async def test_closing_without_a_thread_says_what_is_lost(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ends all the same, and lets go of the file."""
+    journal = Journal.open(path)
+    no_thread(monkeypatch)
+    journal.observe([wished(EMAILS, Goal.DOWN)], create(HostPlan("empty", {})), 0.0)
+    await asyncio.wait_for(journal.close(), 60)
+    assert "cannot write 1 entries of the journal" in caplog.text
+    assert [name for name in os.listdir("/proc/self/fd") if _target(name) == str(path)] == []
+
+
+def _target(name: str) -> str:
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/self/fd/{name}")
+    return ""
+
+
+async def test_what_nobody_expects_loses_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits hears of it, once; what was to be written is, with the next attempt."""
+    journal, host = Journal.open(path), a_host()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database.Database, "write", lambda *_: 1 / 0)
+        journal.observe([wished(EMAILS, Goal.DOWN)], host, 0.0)
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(journal.durable(), 60)
+    assert await asyncio.wait_for(journal.durable(), 60) is None
+    await journal.close()
+    assert (await reread(path))[EMAILS] is Goal.DOWN
