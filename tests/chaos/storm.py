@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 import time
@@ -185,7 +186,8 @@ class Life:
             faults.over.set()
         for one in done:
             # With the daemon gone, what was being done to it cannot but fail.
-            with contextlib.suppress(OSError) if shut_down else contextlib.nullcontext():
+            gone = (OSError, subprocess.CalledProcessError)
+            with contextlib.suppress(*gone) if shut_down else contextlib.nullcontext():
                 one.result()
         if not shut_down:
             self._calm()
