@@ -206,8 +206,18 @@ def no_thread(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(threading.Thread, "start", start)
 
 
-async def test_without_a_thread_nothing_is_lost(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_without_a_thread_nothing_is_lost(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """The thread that writes begins with the first write: where it cannot, that is said, and tried again."""
+    writes: list[int] = []
+    write = database.Database.write
+
+    def counted(one: database.Database, entries: list[database.Entry]) -> None:
+        writes.append(len(entries))
+        write(one, entries)
+
+    monkeypatch.setattr(database.Database, "write", counted)
     journal, host = Journal.open(path), a_host()
     with pytest.MonkeyPatch.context() as patch:
         no_thread(patch)
@@ -220,6 +230,7 @@ async def test_without_a_thread_nothing_is_lost(path: Path, caplog: pytest.LogCa
     assert caplog.text.count("cannot write the journal: no thread can be started for it") == 1
     assert await asyncio.wait_for(journal.durable(), 60) is None
     await journal.close()
+    assert writes == [1], "what failed to begin is not begun later"
     assert (await reread(path))[EMAILS] is Goal.DRAINED
 
 
