@@ -183,6 +183,13 @@ class Daemon:
         """The daemon's own log so far."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
+    def logged(self, event: str) -> dict[str, Any]:
+        """The first line about such an event; what it tells can be seen a moment before it is written."""
+        found = eventually(
+            lambda: [one for one in self.log_records() if one.get("event") == event], 60, event
+        )
+        return dict(found[0])
+
     def log_records(self) -> list[dict[str, Any]]:
         """The daemon's own log, parsed."""
         records = []

@@ -138,6 +138,7 @@ def test_no_stop_sticks_and_no_window_closes_early(daemon: Make, tmp_path: Path,
 
     eventually(stepped_until_stopped, 60)
     assert one.operation(operation)["state"] == "succeeded"
+    one.logged("operation-ended")
     climbed = {
         entry["from"]: entry["seconds"]
         for entry in one.log_records()

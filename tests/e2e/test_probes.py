@@ -234,7 +234,7 @@ def test_a_start_that_takes_too_long_ends_on_the_ladder(daemon: Make) -> None:
     assert shown["last_exit"]["rung"] == "kill"
     assert shown["last_exit"]["uptime_seconds"] >= 4.0, "the time-out and two windows of a second"
     assert shown["failures"] == 1
-    ended = next(record for record in one.log_records() if record.get("event") == "stop-ended")
+    ended = one.logged("stop-ended")
     assert ended["outcome"] == "killed"
 
 

@@ -242,6 +242,9 @@ def test_a_request_id_goes_through_everything(daemon: Make) -> None:
     assert operation["request_id"] == "deploy-42"
     environment = Path(f"/proc/{one.instance('web/0')['pid']}/environ").read_text().split("\0")
     assert "PITBOSS_REQUEST_ID=deploy-42" in environment
-    moves = [record for record in one.log_records() if record.get("request_id") == "deploy-42"]
-    assert {"stopping", "starting"} <= {record.get("to") for record in moves}
+
+    def moves() -> set[str | None]:
+        return {line.get("to") for line in one.log_records() if line.get("request_id") == "deploy-42"}
+
+    eventually(lambda: {"stopping", "starting"} <= moves(), 60, "its lines in the log")
     assert "deploy-42" in one.get("/v1/operations").text

@@ -238,7 +238,7 @@ def test_a_worker_gets_more_time_up_to_the_ceiling(daemon: Make) -> None:
     one.wait_ready()
     operation = one.post("/v1/pools/busy/stop").json()["id"]
     assert one.operation(operation)["state"] == "succeeded"
-    ended = next(record for record in one.log_records() if record.get("event") == "stop-ended")
+    ended = one.logged("stop-ended")
     assert ended["outcome"] == "killed"
     assert 2.0 <= ended["seconds"] < 10
     granted = sum(record["seconds"] for record in one.log_records() if record.get("event") == "extended")
