@@ -166,16 +166,20 @@ def answers(one: Daemon) -> bool:
         return probe.connect_ex(str(one.socket)) == 0
 
 
-def test_a_daemon_imports_nothing_that_it_does_not_use(one: Daemon, python: Begin) -> None:
-    """Neither what reads, nor what clients and tests use, is among the modules of one that has served."""
-    done = python(MODULES)
+def served(one: Daemon, process: subprocess.Popen[str]) -> str:
+    """What a daemon printed, after it was asked by HTTP and ended."""
     eventually(lambda: answers(one), 60, "the daemon listens")
     one.wait_ready()
     assert one.get("/metrics").status_code == one.get("/health").status_code == 200
-    done.send_signal(signal.SIGTERM)
-    shown, said = done.communicate(timeout=60)
-    assert done.returncode == 0, said
-    listed, hook = shown.splitlines()
+    process.send_signal(signal.SIGTERM)
+    shown, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    return shown
+
+
+def test_a_daemon_imports_nothing_that_it_does_not_use(one: Daemon, python: Begin) -> None:
+    """Neither what reads, nor what clients and tests use, is among the modules of one that has served."""
+    listed, hook = served(one, python(MODULES)).splitlines()
     modules = set(listed.split())
     assert hook == "supervisor.telemetry.unraisable"
     assert "supervisor.manifest.loaded" in modules
@@ -187,14 +191,12 @@ def test_a_daemon_imports_nothing_that_it_does_not_use(one: Daemon, python: Begi
 
 def test_with_a_python_that_was_not_tried_nothing_is_left_out(one: Daemon, python: Begin) -> None:
     """It serves as well, and is larger."""
-    done = python(LATER + MODULES)
-    eventually(lambda: answers(one), 60, "the daemon listens")
-    one.wait_ready()
-    assert one.get("/metrics").status_code == one.get("/health").status_code == 200
-    done.send_signal(signal.SIGTERM)
-    shown, said = done.communicate(timeout=60)
-    assert done.returncode == 0, said
-    assert set(shown.split()) >= {"_ssl", "inspect", "uvicorn.main", "starlette.formparsers"}
+    assert set(served(one, python(LATER + MODULES)).split()) >= {
+        "_ssl",
+        "inspect",
+        "uvicorn.main",
+        "starlette.formparsers",
+    }
 
 
 def test_a_running_daemon_carries_no_model(daemon: Make) -> None:

@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.commands import pool, script
 from tests.e2e.daemon import Daemon
 from tests.e2e.scrape import metric
+from tests.proc import descriptor_targets
 from tests.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -93,6 +94,23 @@ def test_a_worker_goes_on_while_its_log_is_broken(daemon: Make, how: str) -> Non
     assert one.ctl("stop", "web").returncode == 0
     assert metric(one, "pitboss_core_faults_total") == 0
     assert "Traceback" not in one.log()
+
+
+def test_a_log_that_was_moved_away_is_let_go(daemon: Make) -> None:
+    """At SIGUSR1, as logrotate sends it, and not only when a worker that says little writes its next line."""
+    one = daemon({}, start=False)
+    log = one.directory / "logs" / "web-0.log"
+    says_once = script("import signal; print('line', 1, 'x', flush=True)\nwhile True: signal.pause()\n")
+    one.write_manifest({"pools": {"web": pool(says_once, logs={"directory": str(log.parent)})}})
+    one.start()
+    one.wait_ready()
+    eventually(lambda: newest(log) == 1)
+    moved = log.with_name("moved")
+    log.rename(moved)
+    assert str(moved) in descriptor_targets(one.pid).values()
+    one.signal(signal.SIGUSR1)
+    eventually(lambda: str(moved) not in descriptor_targets(one.pid).values(), 60, "it is let go")
+    assert (one.instance("web/0")["generation"], newest(moved)) == (1, 1)
 
 
 LAST_WORDS = (
